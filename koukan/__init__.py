@@ -1,0 +1,1 @@
+"""Koukan: a mail gateway between SMTP and applications that lives on Kubernetes."""

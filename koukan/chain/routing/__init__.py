@@ -1,0 +1,1 @@
+"""Routing policies of the router filter, a module each."""

@@ -1,0 +1,76 @@
+"""What the filters of a chain know about the transaction they look at."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from koukan.config.router import RestEndpoint
+from koukan.model import HostPort, Mailbox, Response, Sender, SmtpMeta
+
+
+class FilterOutput(ABC):
+    """What a filter has learned. Later filters and matchers read it in `Transaction.outputs`."""
+
+    #: the name that receivers and policies know (filters.md §1): the class path of the existing Koukan's filter
+    key: ClassVar[str]
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The shape that goes over the wire with send_filter_output."""
+
+
+Output = TypeVar("Output", bound=FilterOutput)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a recipient goes: set by the router filter, read by dns_resolution, message_parser and the sink."""
+
+    endpoint: RestEndpoint
+    #: hosts for the gateway to try in order; empty: the endpoint knows
+    hosts: tuple[HostPort, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Recipient:
+    """One forward-path. `index` is its position in the transaction, `response` the answer once there is one."""
+
+    mailbox: Mailbox
+    index: int
+    response: Response | None = None
+    #: a router filter of this chain has taken it
+    routed: bool = False
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One transaction within one chain, for one attempt. Filters write `outputs`, `route` and their own `notes`."""
+
+    id: str
+    sender: Sender
+    remote_host: HostPort | None = None
+    local_host: HostPort | None = None
+    smtp_meta: SmtpMeta | None = None
+    mail_from: Mailbox | None = None
+    recipients: list[Recipient] = field(default_factory=list)
+    #: by FilterOutput.key
+    outputs: dict[str, FilterOutput] = field(default_factory=dict)
+    route: Route | None = None
+    #: private state of filters, by filter instance
+    notes: dict[object, Any] = field(default_factory=dict)
+    #: how often it has been attempted before: 0 on the first attempt
+    earlier_attempts: int = 0
+    #: filter_output that a REST client sent along
+    client_output: Mapping[str, Any] | None = None
+
+    def output(self, kind: type[Output]) -> Output | None:
+        """The output of that kind, None when its filter has not run."""
+        found = self.outputs.get(kind.key)
+        return found if isinstance(found, kind) else None
+
+    def add_output(self, output: FilterOutput) -> None:
+        self.outputs[output.key] = output

@@ -1,0 +1,44 @@
+"""What every configuration model shares: how keys, units and forgotten keys are declared."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from koukan.model import HostPort
+
+
+class ConfigModel(BaseModel):
+    """A stanza of a configuration file.
+
+    The docstring under a field is its description in the reference page and in the CRDs. Unknown keys are kept, so that the
+    loader can warn with a suggestion; `ignored_keys` are keys that files of the existing Koukan carry and that mean nothing
+    here: they load in silence.
+    """
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True, populate_by_name=True, frozen=True)
+
+    ignored_keys: ClassVar[frozenset[str]] = frozenset()
+
+
+#: a duration in seconds
+Seconds = Annotated[float, Field(ge=0, json_schema_extra={"x-unit": "s"})]
+#: a size in bytes
+Bytes = Annotated[int, Field(ge=0, json_schema_extra={"x-unit": "bytes"})]
+Port = Annotated[int, Field(ge=0, le=65535)]
+#: `[host, port]` as it stands in a file
+Address = Annotated[HostPort, Field(json_schema_extra={"x-form": "[host, port]"})]
+
+
+class HostEntry(ConfigModel):
+    """A host and a port."""
+
+    host: str
+    """Host name or IP address."""
+    port: Port
+    """TCP port."""
+
+    @property
+    def host_port(self) -> HostPort:
+        return HostPort(self.host, self.port)

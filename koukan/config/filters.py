@@ -1,0 +1,375 @@
+"""Options of the built-in filters and routing policies: one model each, `filter: NAME` says which."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import AliasChoices, Discriminator, Field, Tag, field_validator, model_validator
+
+from koukan.config.base import ConfigModel, HostEntry, Port, Seconds
+from koukan.config.matchers import MatchExpression
+
+
+class FilterOptions(ConfigModel):
+    """One item of a chain."""
+
+    filter: str
+    """Name of the filter."""
+
+
+class RemoteHost(FilterOptions):
+    """Looks up the client's name: PTR, then A and AAAA to confirm it."""
+
+    filter: Literal["remote_host"]
+
+
+class MessageBuilder(FilterOptions):
+    """Renders a message_builder spec to a message (RFC 5322, MIME)."""
+
+    filter: Literal["message_builder"]
+
+
+class MessageParser(FilterOptions):
+    """Parses the message to JSON for destinations whose options have receive_parsing."""
+
+    filter: Literal["message_parser"]
+
+
+class MessageValidation(FilterOptions):
+    """Says how valid the message is: NONE, BASIC, MEDIUM or HIGH. Policies decide what follows."""
+
+    filter: Literal["message_validation"]
+
+
+class ReceivedHeader(FilterOptions):
+    """Prepends a Received header (RFC 5321 §4.4)."""
+
+    filter: Literal["received_header"]
+    received_hostname: str | None = None
+    """Our name in the `by` clause; without it the clause is left out."""
+
+
+class DkimKey(ConfigModel):
+    """A key for one signing domain."""
+
+    domain: str
+    """Signing domain (d=); serves mail whose From is in it or, with subdomains, below it."""
+    selector: str
+    """Selector (s=)."""
+    key: str
+    """PEM file of the private key, RSA or Ed25519; read again when it changes."""
+
+
+class DkimSign(FilterOptions):
+    """Prepends a DKIM-Signature (RFC 6376, RFC 8463). Without a key the filter is off."""
+
+    filter: Literal["dkim_sign", "dkim"]
+    key: str | None = None
+    """PEM file of the private key, RSA or Ed25519; read again when it changes."""
+    domain: str | None = None
+    """Signing domain (d=)."""
+    selector: str | None = None
+    """Selector (s=)."""
+    keys: list[DkimKey] = []
+    """Several keys, chosen by the domain of the From header; all keys of the best matching domain sign."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> DkimSign:
+        if self.key is not None and (self.domain is None or self.selector is None):
+            raise ValueError("key needs domain and selector")
+        return self
+
+    @property
+    def all_keys(self) -> list[DkimKey]:
+        single = (
+            [DkimKey(domain=self.domain or "", selector=self.selector or "", key=self.key)]
+            if self.key is not None
+            else []
+        )
+        return single + self.keys
+
+
+class DkimCheck(FilterOptions):
+    """Verifies DKIM signatures (RFC 6376)."""
+
+    filter: Literal["dkim_check"]
+    ignored_keys: ClassVar[frozenset[str]] = frozenset({"extra_domains"})
+
+
+class SpfCheck(FilterOptions):
+    """Evaluates SPF (RFC 7208) for the client's address."""
+
+    filter: Literal["spf_check"]
+    extra_domains: list[str] = Field(default=[], validation_alias=AliasChoices("extra_domains", "domains"))
+    """Domains to evaluate besides that of the envelope sender."""
+
+
+class AuthenticationResults(FilterOptions):
+    """Prepends Authentication-Results (RFC 8601) for what was checked; removes forged ones of our authserv-id."""
+
+    filter: Literal["authentication_results"]
+    authserv_id: str
+    """Our name in the header; existing headers that carry it are removed."""
+
+
+class DnsResolution(FilterOptions):
+    """Replaces host names of the route by addresses: MX, A, AAAA, or static hosts."""
+
+    filter: Literal["dns_resolution"]
+    static_hosts: list[HostEntry] | None = None
+    """Take these instead of asking DNS."""
+    suffix: str | None = None
+    """Resolve names that end so; "" means every name."""
+    literal: str | None = None
+    """Resolve exactly this name."""
+    allow_private: bool = False
+    """Accept loopback, private and link-local addresses from DNS."""
+    ignored_keys: ClassVar[frozenset[str]] = frozenset({"overwrite"})
+
+
+class Destination(ConfigModel):
+    """Where a recipient goes. Present but empty: a placeholder for dry_run."""
+
+    endpoint: str | None = None
+    """Name of a rest_endpoint."""
+    host_list: list[HostEntry] | None = None
+    """Hosts that the gateway tries in order."""
+    options: dict[str, Any] = {}
+    """Laid over the endpoint's options."""
+
+
+class PolicyOptions(ConfigModel):
+    """A routing policy: which recipients go where."""
+
+    name: str
+    """Name of the policy."""
+
+
+class AddressListPolicy(PolicyOptions):
+    """Recipients in a list of domains and local parts; without destination they are rejected."""
+
+    name: Literal["address_list"]
+    domains: list[str] = []
+    """Domains; empty means any."""
+    prefixes: list[str] = []
+    """Local parts; empty means any."""
+    delimiter: str | None = None
+    """With it, `prefix + delimiter + anything` matches too."""
+    destination: Destination | None = None
+    """Where they go; absent: 550."""
+
+
+class DestDomainPolicy(PolicyOptions):
+    """Every recipient goes to the hosts of its own domain."""
+
+    name: Literal["dest_domain"]
+    destination: Destination
+    """The endpoint that takes them, usually a gateway."""
+    dest_port: Port = 25
+    """Port of those hosts."""
+
+
+class HelloPolicy(PolicyOptions):
+    """The sample plug-in of the existing Koukan: never matches."""
+
+    name: Literal["hello", "hello_policy"]
+
+
+class PluginPolicy(PolicyOptions):
+    """A policy of `modules.recipient_router_policy`; every other key is its own."""
+
+
+def _policy_kind(value: Any) -> str:
+    if isinstance(value, ConfigModel):
+        return type(value).__name__
+    name = value.get("name") if isinstance(value, dict) else None
+    return {
+        "address_list": "AddressListPolicy",
+        "dest_domain": "DestDomainPolicy",
+        "hello": "HelloPolicy",
+        "hello_policy": "HelloPolicy",
+    }.get(str(name), "PluginPolicy")
+
+
+Policy = Annotated[
+    Annotated[AddressListPolicy, Tag("AddressListPolicy")]
+    | Annotated[DestDomainPolicy, Tag("DestDomainPolicy")]
+    | Annotated[HelloPolicy, Tag("HelloPolicy")]
+    | Annotated[PluginPolicy, Tag("PluginPolicy")],
+    Discriminator(_policy_kind),
+]
+
+
+class Router(FilterOptions):
+    """Decides where recipients go. With neither policy nor destination it rejects them."""
+
+    filter: Literal["router"]
+    policy: Policy | None = None
+    """Which recipients this router takes."""
+    destination: Destination | None = None
+    """Where every recipient goes that no earlier router took."""
+    dry_run: bool = False
+    """Mark recipients as routed and do nothing else."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Router:
+        if self.policy is not None and self.destination is not None:
+            raise ValueError("give policy or destination, not both; a policy has its own destination")
+        return self
+
+
+WeightedAction = tuple[Annotated[float, Field(ge=0)], Literal["REJECT", "MATCH", "LOG"]]
+
+
+class PolicyAction(FilterOptions):
+    """Acts when an expression matches: rejects, or records the match for later filters."""
+
+    filter: Literal["policy_action"]
+    tag: str
+    """Group of rules; once one of them has matched, the others are skipped."""
+    name: str | None = None
+    """Name of this rule; the tag when absent."""
+    match: MatchExpression | None = None
+    """When to act; absent: always."""
+    mode: Literal["PER_RCPT"] | None = None
+    """Evaluate for each recipient alone."""
+    action: Literal["REJECT", "MATCH", "LOG"] | list[WeightedAction] = "MATCH"
+    """What to do, or a list of [weight, action] to choose from."""
+    code: int = Field(default=550, ge=400, le=599)
+    """Reply code of REJECT."""
+    message: str | None = None
+    """Reply text of REJECT."""
+
+    @field_validator("action", mode="after")
+    @classmethod
+    def _some_weight(cls, action: Any) -> Any:
+        if isinstance(action, list) and sum(weight for weight, _ in action) <= 0:
+            raise ValueError("the weights must add up to more than zero")
+        return action
+
+    @property
+    def rule(self) -> str:
+        return self.name if self.name is not None else self.tag
+
+
+class RelayAuth(FilterOptions):
+    """Fails a transaction that has neither SMTP AUTH nor an allow-listed client address."""
+
+    filter: Literal["relay_auth"]
+    smtp_auth: bool = True
+    """Accept authenticated clients."""
+    allowlist: list[IPv4Network | IPv6Network] = []
+    """Networks whose clients need no authentication."""
+
+
+class AddRoute(FilterOptions):
+    """Sends a copy through the chain of another sender. Without sender the filter is off."""
+
+    filter: Literal["add_route"]
+    sender: str | None = None
+    """Sender whose chain takes the copy."""
+    tag: str | None = None
+    """Tag of that sender."""
+    store_and_forward: bool = False
+    """Queue the copy instead of waiting for its delivery."""
+    ignored_keys: ClassVar[frozenset[str]] = frozenset({"output_chain"})
+
+
+class Exploder(FilterOptions):
+    """Sink of interactive chains: one transaction per recipient, answered together."""
+
+    filter: Literal["exploder"]
+    msa: bool | None = None
+    """Accept and queue what fails temporarily, as a submission server does; default: the chain's own `msa`."""
+    rcpt_timeout: Seconds | None = None
+    """How long RCPT waits for the next hop; default 5 with msa, else 30."""
+    data_timeout: Seconds | None = None
+    """How long the end of data waits for the next hop; default 30 with msa, else 300."""
+    output_chain: str | None = None
+    """Chain of the per-recipient transactions, where the sender's upstream_sender and upstream_tag name none."""
+
+
+class RestOutput(FilterOptions):
+    """Sink: sends the transaction to the REST endpoint that was routed."""
+
+    filter: Literal["rest_output"]
+    verify: bool | str = True
+    """Verify TLS certificates: true, false, or a CA file."""
+    rcpt_timeout: Seconds = 30
+    """How long to wait for the answers to the envelope."""
+    data_timeout: Seconds = 300
+    """How long to wait for the answer to the data."""
+    chunk_size: int | None = Field(default=None, ge=1, json_schema_extra={"x-unit": "bytes"})
+    """Upload bodies in ranged chunks of this size; absent: one request."""
+    static_endpoint: str | None = None
+    """Send here (a rest_endpoint's name or a URL) instead of where the transaction was routed."""
+    static_remote_host: HostEntry | None = None
+    """The host for the gateway to connect to, instead of the routed ones."""
+
+
+class Hello(FilterOptions):
+    """The sample plug-in of the existing Koukan: does nothing."""
+
+    filter: Literal["hello", "hello_filter"]
+
+
+class PluginFilter(FilterOptions):
+    """A filter of `modules.sync_filter`; every other key is its own."""
+
+
+BUILT_IN_FILTERS: tuple[type[FilterOptions], ...] = (
+    RemoteHost,
+    MessageBuilder,
+    MessageParser,
+    MessageValidation,
+    ReceivedHeader,
+    DkimSign,
+    DkimCheck,
+    SpfCheck,
+    AuthenticationResults,
+    DnsResolution,
+    Router,
+    PolicyAction,
+    RelayAuth,
+    AddRoute,
+    Exploder,
+    RestOutput,
+    Hello,
+)
+#: every name a built-in filter answers to
+FILTER_NAMES: dict[str, type[FilterOptions]] = {
+    name: model for model in BUILT_IN_FILTERS for name in get_args(model.model_fields["filter"].annotation)
+}
+#: filters that end a chain
+SINKS = (Exploder, RestOutput)
+
+
+def _filter_kind(value: Any) -> str:
+    if isinstance(value, ConfigModel):
+        return type(value).__name__
+    name = value.get("filter") if isinstance(value, dict) else None
+    return FILTER_NAMES.get(str(name), PluginFilter).__name__
+
+
+FilterItem = Annotated[
+    Annotated[RemoteHost, Tag("RemoteHost")]
+    | Annotated[MessageBuilder, Tag("MessageBuilder")]
+    | Annotated[MessageParser, Tag("MessageParser")]
+    | Annotated[MessageValidation, Tag("MessageValidation")]
+    | Annotated[ReceivedHeader, Tag("ReceivedHeader")]
+    | Annotated[DkimSign, Tag("DkimSign")]
+    | Annotated[DkimCheck, Tag("DkimCheck")]
+    | Annotated[SpfCheck, Tag("SpfCheck")]
+    | Annotated[AuthenticationResults, Tag("AuthenticationResults")]
+    | Annotated[DnsResolution, Tag("DnsResolution")]
+    | Annotated[Router, Tag("Router")]
+    | Annotated[PolicyAction, Tag("PolicyAction")]
+    | Annotated[RelayAuth, Tag("RelayAuth")]
+    | Annotated[AddRoute, Tag("AddRoute")]
+    | Annotated[Exploder, Tag("Exploder")]
+    | Annotated[RestOutput, Tag("RestOutput")]
+    | Annotated[Hello, Tag("Hello")]
+    | Annotated[PluginFilter, Tag("PluginFilter")],
+    Discriminator(_filter_kind),
+]

@@ -1,0 +1,1 @@
+"""Names, certificates and proxies: what the network needs below SMTP and HTTP."""

@@ -1,0 +1,1 @@
+"""The router program: delivery attempts, exploder, retries, bounces, the queue."""

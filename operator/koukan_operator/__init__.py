@@ -1,0 +1,1 @@
+"""The Kubernetes operator: KoukanRouter, KoukanGateway and OutputChain become Deployments, ConfigMaps and Services."""
