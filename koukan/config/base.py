@@ -20,6 +20,8 @@ class ConfigModel(BaseModel):
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True, populate_by_name=True, frozen=True)
 
     ignored_keys: ClassVar[frozenset[str]] = frozenset()
+    #: takes any key: the options of a plug-in
+    open: ClassVar[bool] = False
 
 
 #: a duration in seconds

@@ -179,6 +179,8 @@ class HelloPolicy(PolicyOptions):
 class PluginPolicy(PolicyOptions):
     """A policy of `modules.recipient_router_policy`; every other key is its own."""
 
+    open: ClassVar[bool] = True
+
 
 def _policy_kind(value: Any) -> str:
     if isinstance(value, ConfigModel):
@@ -316,6 +318,8 @@ class Hello(FilterOptions):
 
 class PluginFilter(FilterOptions):
     """A filter of `modules.sync_filter`; every other key is its own."""
+
+    open: ClassVar[bool] = True
 
 
 BUILT_IN_FILTERS: tuple[type[FilterOptions], ...] = (

@@ -180,7 +180,7 @@ class PolicyActionMatcher(MatcherOptions):
 class PluginMatcher(MatcherOptions):
     """A matcher of `modules.transaction_matcher`; every other key is its own."""
 
-    plugin: ClassVar[bool] = True
+    open: ClassVar[bool] = True
 
 
 _BUILT_IN = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from koukan.config.base import Address, Bytes, ConfigModel, Seconds
 from koukan.config.filters import SINKS, Exploder, FilterItem, FilterOptions
@@ -249,7 +249,7 @@ class RouterConfig(ConfigModel):
     """Where Prometheus comes in."""
     storage: StorageConfig
     """The database."""
-    sender: list[SenderConfig] = Field(default=[], validation_alias=AliasChoices("sender", "senders"))
+    sender: list[SenderConfig] = []
     """Principals."""
     rest_endpoint: list[RestEndpoint] = []
     """Destinations."""

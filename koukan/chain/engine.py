@@ -1,0 +1,184 @@
+"""The chain engine: runs a step through the filters of a chain and hands what they let through to its sink.
+
+Hooks run in the order of the chain, moment by moment: the reverse-path through all filters, then each recipient, then the
+body. A filter that answers a recipient takes it out of what goes on; the engine keeps the positions. What cannot succeed
+because something earlier failed is answered with that one's class.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from koukan.chain.filter import Filter, Sink
+from koukan.chain.transaction import Recipient, Transaction
+from koukan.config.router import ChainConfig
+from koukan.errors import BodyAborted, InvalidMessage
+from koukan.model import Body, Mailbox, Response, Step, StepResult, Upstream
+
+_log = logging.getLogger("koukan.chain")
+
+_MAIL_OK = Response(250, "2.1.0 ok")
+_RCPT_OK = Response(250, "2.1.5 ok")
+_INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
+_BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")
+_MAIL_FIRST = Response(503, "5.5.1 MAIL first")
+_ONE_BODY = Response(503, "5.5.1 the message was sent already")
+
+
+class Chain:
+    """An output chain, compiled: its filters are made once and called only at the moments they have hooks for."""
+
+    def __init__(self, config: ChainConfig, filters: Sequence[Filter], sink: Sink) -> None:
+        self.config = config
+        self.sink = sink
+        self.on_mail = _with_hook(filters, "on_mail")
+        self.on_rcpt = _with_hook(filters, "on_rcpt")
+        self.on_body = _with_hook(filters, "on_body")
+        self.on_end = _with_hook(filters, "on_end")
+        #: a filter looks at the whole body, so the sink cannot stream while the client still sends
+        self.waits_for_body = any(f.needs_complete_body for f in self.on_body)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def open(self, tx: Transaction) -> ChainRun:
+        """The chain as the upstream of one transaction."""
+        return ChainRun(self, tx)
+
+
+def _with_hook(filters: Sequence[Filter], hook: str) -> tuple[Filter, ...]:
+    return tuple(f for f in filters if hook in f.hooks())
+
+
+class ChainRun(Upstream):
+    """One transaction on its way through a chain."""
+
+    def __init__(self, chain: Chain, tx: Transaction) -> None:
+        self._chain = chain
+        self._tx = tx
+        self._upstream = chain.sink.open(tx)
+        #: accepted by the filters, not yet sent: a sink hears of a reverse-path with its first recipient
+        self._held_mail: Mailbox | None = None
+        self._mail_failure: Response | None = None
+        self._data_answered = False
+        self._ended = False
+
+    async def step(self, step: Step) -> StepResult:
+        try:
+            return await self._step(step)
+        except BodyAborted:
+            return StepResult.all(step, _BODY_ABORTED)
+        except InvalidMessage as error:
+            return StepResult.all(step, Response(550, f"5.6.0 {error}"))
+        except Exception:
+            _log.exception("%s: internal error in chain %s", self._tx.id, self._chain.name)
+            return StepResult.all(step, _INTERNAL_ERROR)
+
+    async def heartbeat(self) -> None:
+        await self._upstream.heartbeat()
+
+    async def cancel(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        await self._upstream.cancel()
+        for link in self._chain.on_end:
+            try:
+                await link.on_end(self._tx)
+            except Exception:
+                _log.exception("%s: internal error at the end of chain %s", self._tx.id, self._chain.name)
+
+    async def _step(self, step: Step) -> StepResult:
+        result = StepResult()
+        if step.mail_from is not None:
+            result.mail = await self._ask_mail(step.mail_from)
+        recipients = [await self._ask_rcpt(mailbox) for mailbox in step.rcpt_to]
+        accepted = [r for r in recipients if r.response is None]
+        body: Body | Response | None = step.body
+        if body is not None:
+            # With everything at hand, one exchange upstream carries it all; a body still to come must not hold the
+            # envelope up.
+            at_once = (bool(accepted) or self._held_mail is None) and self._ready(step.body)
+            if not at_once:
+                await self._send(result, accepted, None)
+                accepted = []
+            body = await self._ask_body(step.body) if self._any_accepted(accepted) else self._all_failed()
+        await self._send(result, accepted, body if isinstance(body, Body) else None)
+        if isinstance(body, Response):
+            result.data = body
+        self._data_answered = step.body is not None
+        result.rcpt = [r.response or _RCPT_OK for r in recipients]
+        return result
+
+    async def _ask_mail(self, mail_from: Mailbox) -> Response:
+        self._tx.mail_from = mail_from
+        for link in self._chain.on_mail:
+            answer = await link.on_mail(self._tx, mail_from)
+            if answer is not None and answer.failed:
+                self._mail_failure = answer
+                return answer
+        self._held_mail = mail_from
+        return _MAIL_OK
+
+    async def _ask_rcpt(self, mailbox: Mailbox) -> Recipient:
+        tx = self._tx
+        recipient = Recipient(mailbox, len(tx.recipients))
+        tx.recipients.append(recipient)
+        if self._mail_failure is not None:
+            recipient.response = self._mail_failure.precondition("MAIL")
+        elif tx.mail_from is None:
+            recipient.response = _MAIL_FIRST
+        else:
+            for link in self._chain.on_rcpt:
+                recipient.response = await link.on_rcpt(tx, recipient)
+                if recipient.response is not None:
+                    break
+        return recipient
+
+    async def _ask_body(self, body: Body | None) -> Body | Response | None:
+        if body is None or self._data_answered:
+            return _ONE_BODY
+        for link in self._chain.on_body:
+            if link.needs_complete_body:
+                await body.wait_complete()
+            answer = await link.on_body(self._tx, body)
+            if isinstance(answer, Response):
+                return answer
+            if answer is not None:
+                body = answer
+        return body
+
+    def _ready(self, body: Body | None) -> bool:
+        return body is not None and (body.complete or not self._chain.waits_for_body)
+
+    def _any_accepted(self, new: Sequence[Recipient]) -> bool:
+        return bool(new) or any(r.response is not None and r.response.ok for r in self._tx.recipients)
+
+    def _all_failed(self) -> Response:
+        """Nobody to deliver to: temporary while any recipient may still become good."""
+        if self._mail_failure is not None:
+            return self._mail_failure.precondition("MAIL")
+        failures = [r.response for r in self._tx.recipients if r.response is not None]
+        if not failures:
+            return Response(503, "5.5.1 RCPT first")
+        worst = next((f for f in failures if f.temporary), failures[0])
+        return worst.precondition("all rcpts failed")
+
+    async def _send(self, result: StepResult, accepted: Sequence[Recipient], body: Body | None) -> None:
+        """Hand on what the filters let through and put the answers in their places."""
+        mail = self._held_mail
+        if not accepted and body is None and (mail is None or self._tx.recipients):
+            return
+        self._held_mail = None
+        answers = await self._upstream.step(Step(mail, [r.mailbox for r in accepted], body))
+        if answers.mail is not None:
+            if answers.mail.failed:
+                self._mail_failure = answers.mail
+            if result.mail is not None:
+                result.mail = answers.mail
+        for recipient, answer in zip(accepted, answers.rcpt, strict=True):
+            recipient.response = answer
+        if body is not None:
+            result.data = answers.data or _INTERNAL_ERROR

@@ -1,0 +1,224 @@
+"""The one way to load a configuration file: YAML, `${NAME}` from the environment, types, references, warnings.
+
+Every problem is one line that names the file, the line, what is wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from koukan.config.base import ConfigModel
+from koukan.errors import ConfigError
+
+Model = TypeVar("Model", bound=ConfigModel)
+#: keys and list positions that lead to a value
+Path_ = tuple[str | int, ...]
+
+_VARIABLE = re.compile(r"\$(\$)?\{([^{}]*)\}")
+#: nesting of a file; more is a mistake or an attack, and would exhaust the stack
+_MAX_DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the value at `path`."""
+
+    path: Path_
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[Model]):
+    """A usable configuration and what its author should know about it."""
+
+    config: Model
+    warnings: list[str] = field(default_factory=list)
+    #: unknown keys that look like a slip of the pen: `koukan check` fails on them
+    typos: list[str] = field(default_factory=list)
+
+
+class _Document:
+    """The plain data of a YAML file, with the line of every value."""
+
+    def __init__(self, name: str, text: str, environment: Mapping[str, str]) -> None:
+        self._name = name
+        self._environment = environment
+        self._lines: dict[Path_, int] = {}
+        self._problems: list[str] = []
+        try:
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            data = yaml.load(text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            raise ConfigError(self._yaml_problem(error)) from None
+        if not isinstance(data, dict) or root is None:
+            raise ConfigError(f"{name}: must be a YAML mapping of stanzas")
+        self._note_lines(root, ())
+        self.data = self._expand(data, ())
+        if self._problems:
+            raise ConfigError("\n".join(self._problems))
+
+    def where(self, path: Iterable[str | int]) -> str:
+        """`file:line` of the value at `path`, or of the nearest thing around it."""
+        known = tuple(path)
+        while known and known not in self._lines:
+            known = known[:-1]
+        return f"{self._name}:{self._lines.get(known, 1)}"
+
+    def _yaml_problem(self, error: yaml.YAMLError) -> str:
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            reason = " ".join(filter(None, (error.problem, error.context)))
+            return f"{self._name}:{error.problem_mark.line + 1}: broken YAML: {reason}"
+        return f"{self._name}: broken YAML: {' '.join(str(error).split())}"
+
+    def _note_lines(self, node: yaml.Node, path: Path_) -> None:
+        if len(path) > _MAX_DEPTH:
+            raise ConfigError(f"{self._name}:{node.start_mark.line + 1}: nested more than {_MAX_DEPTH} deep")
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    self._lines[(*path, key.value)] = key.start_mark.line + 1
+                    self._note_lines(value, (*path, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                self._note_lines(value, (*path, index))
+
+    def _expand(self, value: Any, path: Path_) -> Any:
+        if isinstance(value, str):
+            return _VARIABLE.sub(lambda found: self._variable(found, path), value)
+        if isinstance(value, dict):
+            return {key: self._expand(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._expand(item, (*path, index)) for index, item in enumerate(value)]
+        return value
+
+    def _variable(self, found: re.Match[str], path: Path_) -> str:
+        escaped, name = found.groups()
+        if escaped:
+            return f"${{{name}}}"
+        if name not in self._environment:
+            self._problems.append(
+                f"{self.where(path)}: environment variable {name!r} is not set; write $${{{name}}} if the text itself is meant"
+            )
+        return self._environment.get(name, "")
+
+
+def load(
+    path: str,
+    model: type[Model],
+    check: Callable[[Model], tuple[list[Problem], list[Problem]]],
+    environment: Mapping[str, str] | None = None,
+) -> Loaded[Model]:
+    """Load a file as `model`; `check` finds problems and warnings about references. Raises ConfigError."""
+    document = read_document(path, environment)
+    try:
+        config = model.model_validate(document.data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_validation_problems(document, error, model))) from None
+    problems, remarks = check(config)
+    if problems:
+        raise ConfigError("\n".join(f"{document.where(p.path)}: {_dotted(p.path)}: {p.message}" for p in problems))
+    warnings = [f"{document.where(p.path)}: {_dotted(p.path)}: {p.message}" for p in remarks]
+    typos: list[str] = []
+    for unknown_path, holder in _unknown_keys(config, ()):
+        suggestion = suggest(str(unknown_path[-1]), _keys(type(holder)))
+        line = f"{document.where(unknown_path)}: unknown key {_dotted(unknown_path)!r} is ignored{suggestion}"
+        (typos if suggestion else warnings).append(line)
+    return Loaded(config, warnings, typos)
+
+
+def read_document(path: str, environment: Mapping[str, str] | None = None) -> _Document:
+    """The file's data with variables expanded. Raises ConfigError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot read the configuration: {reason}") from None
+    return _Document(path, text, os.environ if environment is None else environment)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` when something known is close to `name`, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _keys(model: type[ConfigModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _unknown_keys(value: Any, path: Path_) -> Iterable[tuple[Path_, ConfigModel]]:
+    if isinstance(value, ConfigModel):
+        if not value.open:
+            for key in value.model_extra or ():
+                if key not in value.ignored_keys:
+                    yield (*path, key), value
+        for name, info in type(value).model_fields.items():
+            yield from _unknown_keys(getattr(value, name), (*path, info.alias or name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_keys(item, (*path, index))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unknown_keys(item, (*path, key))
+
+
+def _validation_problems(document: _Document, error: ValidationError, model: type[ConfigModel]) -> Iterable[str]:
+    for item in error.errors(include_url=False):
+        path = _real_path(document.data, item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "missing":
+            holder = _at(document.data, path[:-1])
+            message = f"is required{_misspelt(str(path[-1]), holder)}"
+        elif item["type"] != "value_error":
+            message = f"{message[:1].lower()}{message[1:]}, got {_short(item['input'])}"
+        yield f"{document.where(path)}: {_dotted(path)}: {message}"
+
+
+def _real_path(data: Any, loc: Iterable[str | int]) -> Path_:
+    """pydantic's location without the names of union members, which the file does not contain."""
+    path: list[str | int] = []
+    steps = list(loc)
+    for position, step in enumerate(steps):
+        inside = isinstance(data, dict) and step in data
+        item = isinstance(data, list) and isinstance(step, int) and step < len(data)
+        if inside or item:
+            path.append(step)
+            data = data[step]
+        elif position == len(steps) - 1:
+            path.append(step)
+    return tuple(path)
+
+
+def _at(data: Any, path: Path_) -> Any:
+    for step in path:
+        data = data[step]
+    return data
+
+
+def _misspelt(key: str, holder: Any) -> str:
+    close = (
+        difflib.get_close_matches(key, [str(k) for k in holder], n=1, cutoff=0.7) if isinstance(holder, dict) else []
+    )
+    return f"; there is {close[0]!r}, is that meant?" if close else ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _dotted(path: Path_) -> str:
+    out = ""
+    for step in path:
+        out += f"[{step}]" if isinstance(step, int) else f".{step}" if out else step
+    return out or "file"

@@ -1,0 +1,197 @@
+"""Do the names in router.yaml lead somewhere, and do the filters of each chain stand in an order that works?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from koukan.config import filters
+from koukan.config.filters import FilterOptions
+from koukan.config.loader import Path_, Problem, suggest
+from koukan.config.router import ChainConfig, EffectiveSender, RouterConfig, SenderConfig, TagConfig
+
+#: (earlier, later, why): filters.md §2
+_ORDER: tuple[tuple[type[FilterOptions], type[FilterOptions], str], ...] = (
+    (filters.MessageBuilder, filters.ReceivedHeader, "a message must be built before a header is prepended to it"),
+    (filters.MessageBuilder, filters.DkimSign, "a message must be built before it is signed"),
+    (filters.MessageBuilder, filters.DkimCheck, "a message must be built before it is verified"),
+    (filters.ReceivedHeader, filters.DkimSign, "the signature goes on top of the Received header"),
+    (filters.RemoteHost, filters.ReceivedHeader, "the Received header names the verified host"),
+    (filters.Router, filters.DnsResolution, "there is nothing to resolve before the recipient is routed"),
+    (filters.Router, filters.MessageParser, "whether to parse is an option of the route"),
+)
+
+
+def check_router(config: RouterConfig) -> tuple[list[Problem], list[Problem]]:
+    """Problems that must not start, and remarks worth a warning."""
+    problems = [
+        *_duplicates("sender", [s.name for s in config.sender]),
+        *_duplicates("endpoint", [c.name for c in config.endpoint]),
+        *_duplicates("rest_endpoint", [e.name for e in config.rest_endpoint]),
+    ]
+    for index, sender in enumerate(config.sender):
+        problems += _check_sender(config, sender, ("sender", index))
+    for index, chain in enumerate(config.endpoint):
+        problems += _check_chain(config, chain, ("endpoint", index))
+    return problems, list(_remarks(config))
+
+
+def effective_sender(config: RouterConfig, name: str, tag: str | None) -> EffectiveSender | None:
+    """The sender of that name with the tag's overrides; None when there is none."""
+    sender = next((s for s in config.sender if s.name == name), None)
+    return None if sender is None else EffectiveSender.of(sender, tag)
+
+
+def child_chain(config: RouterConfig, sender: EffectiveSender, sink: filters.Exploder) -> ChainConfig | None:
+    """The chain of the exploder's per-recipient transactions.
+
+    The sender's upstream_sender and upstream_tag name it; where they lead back to an exploder (as they do when nothing is
+    set), the exploder's own output_chain does, as the published configuration page has it.
+    """
+    upstream = effective_sender(config, sender.upstream.name, sender.upstream.tag)
+    named = config.chain(upstream.output_chain) if upstream is not None and upstream.output_chain else None
+    if named is not None and not named.interactive:
+        return named
+    own = config.chain(sink.output_chain) if sink.output_chain is not None else None
+    return own if own is not None and not own.interactive else None
+
+
+def _duplicates(stanza: str, names: Sequence[str], path: Path_ = ()) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            yield Problem((*path, stanza, index, "name"), f"there is another {stanza} {name!r}; names must be unique")
+        seen.add(name)
+
+
+def _unknown(kind: str, name: str | None, known: Iterable[str]) -> str:
+    names = list(known)
+    listed = ", ".join(names) or "none"
+    return f"there is no {kind} {name!r}{suggest(str(name), names) or f'; there are: {listed}'}"
+
+
+def _check_sender(config: RouterConfig, sender: SenderConfig, path: Path_) -> Iterator[Problem]:
+    tags = sender.tag or []
+    yield from _duplicates("tag", [t.name for t in tags], path)
+    if not tags and sender.output_chain is None:
+        yield Problem(path, f"sender {sender.name!r} needs an output_chain")
+    # A sender whose tags all have chains of their own needs none itself; then only its tags are senders.
+    roles: list[tuple[TagConfig | None, Path_]] = [(t, (*path, "tag", i)) for i, t in enumerate(tags)]
+    if sender.output_chain is not None:
+        roles.append((None, path))
+    for tag, where in roles:
+        effective = EffectiveSender.of(sender, tag.name if tag is not None else None)
+        if effective is not None:
+            yield from _check_role(config, effective, where)
+
+
+def _check_role(config: RouterConfig, sender: EffectiveSender, path: Path_) -> Iterator[Problem]:
+    if sender.output_chain is None:
+        yield Problem(path, f"{sender.sender} needs an output_chain, here or on the sender")
+        return
+    chain = config.chain(sender.output_chain)
+    if chain is None:
+        message = _unknown("output chain (endpoint)", sender.output_chain, [c.name for c in config.endpoint])
+        yield Problem((*path, "output_chain"), message)
+    elif isinstance(chain.sink, filters.Exploder) and child_chain(config, sender, chain.sink) is None:
+        yield Problem(
+            path,
+            f"{sender.sender} ends in an exploder, but the transactions it makes as {sender.upstream} would end there again; "
+            "set upstream_tag (or upstream_sender) to one whose chain ends in rest_output",
+        )
+
+
+def _check_chain(config: RouterConfig, chain: ChainConfig, path: Path_) -> Iterator[Problem]:
+    for index, item in enumerate(chain.chain):
+        where = (*path, "chain", index)
+        if isinstance(item, filters.PluginFilter) and item.filter not in config.modules.sync_filter:
+            known = [*filters.FILTER_NAMES, *config.modules.sync_filter]
+            yield Problem((*where, "filter"), _unknown("filter", item.filter, known))
+        elif isinstance(item, filters.Router):
+            yield from _check_destinations(config, item, where)
+        elif isinstance(item, filters.AddRoute) and item.sender is not None:
+            yield from _check_reference(config, item.sender, item.tag, where)
+        elif isinstance(item, filters.RestOutput):
+            yield from _check_static_endpoint(config, item, where)
+        elif isinstance(item, filters.Exploder) and item.output_chain and config.chain(item.output_chain) is None:
+            message = _unknown("output chain (endpoint)", item.output_chain, [c.name for c in config.endpoint])
+            yield Problem((*where, "output_chain"), message)
+    for index in chain.sinks_before_the_end():
+        yield Problem((*path, "chain", index), f"{chain.chain[index].filter} ends a chain; nothing may follow it")
+    if not isinstance(chain.sink, filters.SINKS):
+        last = (*path, "chain", len(chain.chain) - 1)
+        yield Problem(last, "the last filter must be rest_output or exploder, or mail goes nowhere")
+    yield from _check_order(chain, path)
+    notification = chain.output_handler.notification
+    if notification is not None:
+        where = (*path, "output_handler", "notification")
+        yield from _check_reference(config, notification.sender, notification.tag, where)
+
+
+def _check_destinations(config: RouterConfig, item: filters.Router, path: Path_) -> Iterator[Problem]:
+    policy = item.policy
+    if isinstance(policy, filters.PluginPolicy) and policy.name not in config.modules.recipient_router_policy:
+        known = ["address_list", "dest_domain", *config.modules.recipient_router_policy]
+        yield Problem((*path, "policy", "name"), _unknown("routing policy", policy.name, known))
+    if isinstance(policy, (filters.AddressListPolicy, filters.DestDomainPolicy)):
+        destination, where = policy.destination, (*path, "policy", "destination")
+    else:
+        destination, where = item.destination, (*path, "destination")
+    if destination is None:
+        return
+    if destination.endpoint is None:
+        if not item.dry_run:
+            yield Problem(where, "needs an endpoint; an empty destination is for dry_run only")
+        return
+    endpoint = next((e for e in config.rest_endpoint if e.name == destination.endpoint), None)
+    if endpoint is None:
+        message = _unknown("rest_endpoint", destination.endpoint, [e.name for e in config.rest_endpoint])
+        yield Problem((*where, "endpoint"), message)
+    elif endpoint.endpoint is None or endpoint.sender is None:
+        missing = "endpoint (its URL)" if endpoint.endpoint is None else "sender"
+        yield Problem((*where, "endpoint"), f"rest_endpoint {endpoint.name!r} cannot take mail: it has no {missing}")
+
+
+def _check_static_endpoint(config: RouterConfig, item: filters.RestOutput, path: Path_) -> Iterator[Problem]:
+    name = item.static_endpoint
+    if name is not None and "://" not in name and all(e.name != name for e in config.rest_endpoint):
+        message = _unknown("rest_endpoint", name, [e.name for e in config.rest_endpoint])
+        yield Problem((*path, "static_endpoint"), message)
+
+
+def _check_reference(config: RouterConfig, name: str, tag: str | None, path: Path_) -> Iterator[Problem]:
+    if all(s.name != name for s in config.sender):
+        yield Problem((*path, "sender"), _unknown("sender", name, [s.name for s in config.sender]))
+        return
+    effective = effective_sender(config, name, tag)
+    if effective is None:
+        sender = next(s for s in config.sender if s.name == name)
+        yield Problem((*path, "tag"), _unknown(f"tag of sender {name!r}", tag, [t.name for t in sender.tag or []]))
+    elif effective.output_chain is None:
+        yield Problem(path, f"{effective.sender} has no output_chain; name one of its tags")
+
+
+def _check_order(chain: ChainConfig, path: Path_) -> Iterator[Problem]:
+    for earlier, later, why in _ORDER:
+        first_earlier = next((i for i, item in enumerate(chain.chain) if isinstance(item, earlier)), None)
+        first_later = next((i for i, item in enumerate(chain.chain) if isinstance(item, later)), None)
+        if first_earlier is not None and first_later is not None and first_later < first_earlier:
+            names = chain.chain[first_earlier].filter, chain.chain[first_later].filter
+            yield Problem((*path, "chain", first_later), f"{names[0]} must come before {names[1]}: {why}")
+
+
+def _remarks(config: RouterConfig) -> Iterator[Problem]:
+    notifies = [i for i, c in enumerate(config.endpoint) if c.output_handler.notification is not None]
+    if notifies and config.global_.mailer_daemon_mailbox is None:
+        path = ("endpoint", notifies[0], "output_handler", "notification")
+        yield Problem(
+            path, "bounces will come from mailer-daemon at this host's name; set global.mailer_daemon_mailbox"
+        )
+    if config.storage.gc_interval is None:
+        yield Problem(("storage",), "finished transactions are never deleted; set storage.gc_interval, 300 for example")
+    for index, chain in enumerate(config.endpoint):
+        if isinstance(chain.sink, filters.RestOutput) and not chain.sink.static_endpoint:
+            routers = [item for item in chain.chain if isinstance(item, filters.Router)]
+            catch_all = any(r.policy is None or isinstance(r.policy, filters.DestDomainPolicy) for r in routers)
+            if not catch_all:
+                message = "no router takes every recipient; those that none takes are rejected with 550"
+                yield Problem(("endpoint", index, "chain"), message)
