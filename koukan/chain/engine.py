@@ -16,7 +16,7 @@ from koukan.config.router import ChainConfig
 from koukan.errors import BodyAborted, InvalidMessage
 from koukan.model import Body, Mailbox, Response, Step, StepResult, Upstream
 
-_log = logging.getLogger("koukan.chain")
+logger = logging.getLogger("koukan.chain")
 
 _MAIL_OK = Response(250, "2.1.0 ok")
 _RCPT_OK = Response(250, "2.1.5 ok")
@@ -73,7 +73,7 @@ class ChainRun(Upstream):
         except InvalidMessage as error:
             return StepResult.all(step, Response(550, f"5.6.0 {error}"))
         except Exception:
-            _log.exception("%s: internal error in chain %s", self._tx.id, self._chain.name)
+            logger.exception("%s: internal error in chain %s", self._tx.id, self._chain.name)
             return StepResult.all(step, _INTERNAL_ERROR)
 
     async def heartbeat(self) -> None:
@@ -88,7 +88,7 @@ class ChainRun(Upstream):
             try:
                 await link.on_end(self._tx)
             except Exception:
-                _log.exception("%s: internal error at the end of chain %s", self._tx.id, self._chain.name)
+                logger.exception("%s: internal error at the end of chain %s", self._tx.id, self._chain.name)
 
     async def _step(self, step: Step) -> StepResult:
         result = StepResult()
@@ -96,21 +96,25 @@ class ChainRun(Upstream):
             result.mail = await self._ask_mail(step.mail_from)
         recipients = [await self._ask_rcpt(mailbox) for mailbox in step.rcpt_to]
         accepted = [r for r in recipients if r.response is None]
-        body: Body | Response | None = step.body
-        if body is not None:
-            # With everything at hand, one exchange upstream carries it all; a body still to come must not hold the
-            # envelope up.
-            at_once = (bool(accepted) or self._held_mail is None) and self._ready(step.body)
-            if not at_once:
-                await self._send(result, accepted, None)
-                accepted = []
-            body = await self._ask_body(step.body) if self._any_accepted(accepted) else self._all_failed()
-        await self._send(result, accepted, body if isinstance(body, Body) else None)
-        if isinstance(body, Response):
-            result.data = body
+        if step.body is None:
+            await self._send(result, accepted, None)
+        else:
+            await self._body_step(step.body, result, accepted)
         self._data_answered = step.body is not None
         result.rcpt = [r.response or _RCPT_OK for r in recipients]
         return result
+
+    async def _body_step(self, body: Body, result: StepResult, accepted: Sequence[Recipient]) -> None:
+        # With everything at hand, one exchange upstream carries it all; a body still to come must not hold the
+        # envelope up.
+        if not body.complete and self._chain.waits_for_body:
+            await self._send(result, accepted, None)
+            accepted = ()
+        verdict = await self._ask_body(body) if self._any_accepted(accepted) else self._all_failed()
+        if isinstance(verdict, Response):
+            result.data = verdict
+        else:
+            await self._send(result, accepted, verdict)
 
     async def _ask_mail(self, mail_from: Mailbox) -> Response:
         self._tx.mail_from = mail_from
@@ -137,8 +141,8 @@ class ChainRun(Upstream):
                     break
         return recipient
 
-    async def _ask_body(self, body: Body | None) -> Body | Response | None:
-        if body is None or self._data_answered:
+    async def _ask_body(self, body: Body) -> Body | Response:
+        if self._data_answered:
             return _ONE_BODY
         for link in self._chain.on_body:
             if link.needs_complete_body:
@@ -149,9 +153,6 @@ class ChainRun(Upstream):
             if answer is not None:
                 body = answer
         return body
-
-    def _ready(self, body: Body | None) -> bool:
-        return body is not None and (body.complete or not self._chain.waits_for_body)
 
     def _any_accepted(self, new: Sequence[Recipient]) -> bool:
         return bool(new) or any(r.response is not None and r.response.ok for r in self._tx.recipients)

@@ -60,6 +60,8 @@ class Transaction:
     #: by FilterOutput.key
     outputs: dict[str, FilterOutput] = field(default_factory=dict)
     route: Route | None = None
+    #: the mail server that was asked last, for bounces and logs
+    next_hop: HostPort | None = None
     #: private state of filters, by filter instance
     notes: dict[object, Any] = field(default_factory=dict)
     #: how often it has been attempted before: 0 on the first attempt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -264,13 +265,15 @@ class RouterConfig(ConfigModel):
         return next((c for c in self.endpoint if c.name == name), None)
 
 
-class EffectiveSender(ConfigModel):
+@dataclass(frozen=True, slots=True)
+class EffectiveSender:
     """A sender with its tag's overrides applied."""
 
     sender: Sender
     output_chain: str | None
     retry: bool
     notification: bool
+    #: as whom an exploder makes its per-recipient transactions
     upstream: Sender
     remote_host: str | None
     smtp_meta: dict[str, Any] | None

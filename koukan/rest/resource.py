@@ -1,0 +1,246 @@
+"""A transaction as its REST client sees it: versioned, awaitable, and handed on in steps.
+
+Router and gateway serve the same resource; what it is driven into (a chain, an SMTP connection) differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from koukan.model import Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
+from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, dump_transaction
+
+#: the blob id of the message itself
+BODY = "body"
+
+
+class BlobView(Protocol):
+    """How far the upload of a blob has come."""
+
+    @property
+    def size(self) -> int:
+        """Bytes stored."""
+        ...
+
+    @property
+    def length(self) -> int | None:
+        """Final length once known."""
+        ...
+
+
+class BlobWriter(BlobView, Protocol):
+    """The receiving end of one blob's upload."""
+
+    #: re-sent bytes are skipped; False: they are refused (gateway)
+    overlap_allowed: bool
+
+    async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
+        """Store the next bytes; `total` is the final length when declared, `last` completes the blob."""
+        ...
+
+    def interrupted(self) -> None:
+        """The request broke off; the client may or may not come back."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class Resource:
+    """One transaction. What has arrived is taken by a driver in steps, answers come back with `answer`."""
+
+    id: str
+    #: recipients arrive one by one; else there is exactly one, in the create request
+    incremental: bool
+    remote_host: HostPort | None = None
+    local_host: HostPort | None = None
+    mail_from: Mailbox | None = None
+    rcpt_to: list[Mailbox] = field(default_factory=list)
+    mail_response: Response | None = None
+    rcpt_response: list[Response] = field(default_factory=list)
+    data_response: Response | None = None
+    #: what goes upstream, once it has begun to arrive
+    body: Body | None = None
+    #: uploads by blob id; the message itself is BODY
+    blobs: dict[str, BlobView] = field(default_factory=dict)
+    #: the blobs belong to a builder spec
+    has_spec: bool = False
+    retry: bool = False
+    notification: bool = False
+    echo_sender: bool = True
+    attempt_count: int = 0
+    final_reason: str | None = None
+    cancelled: bool = False
+    timed_out: bool = False
+    #: nothing further will be sent upstream
+    ended: bool = False
+    version: int = 1
+    #: monotonic times: when the client was last heard, when upstream was last called
+    last_input: float = field(default_factory=time.monotonic)
+    last_output: float = field(default_factory=time.monotonic)
+    _heartbeat_due: bool = False
+    _mail_taken: bool = False
+    _rcpts_taken: int = 0
+    _body_taken: bool = False
+    _waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    # --- the client's side ---------------------------------------------------------------------------------------------
+
+    @property
+    def unanswered(self) -> bool:
+        """Something that has arrived completely still waits for its response."""
+        if self.ended:
+            return False
+        return (
+            (self.mail_from is not None and self.mail_response is None)
+            or len(self.rcpt_response) < len(self.rcpt_to)
+            or (self.body is not None and self.body.complete and self.data_response is None)
+        )
+
+    def touch(self) -> None:
+        """The client has been heard: new version."""
+        self.last_input = time.monotonic()
+        self.changed()
+
+    def changed(self) -> None:
+        """New version; wakes everybody who waits."""
+        self.version += 1
+        self.wake()
+
+    def wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, wanted: Callable[[], bool], timeout: float) -> bool:
+        """Wait until `wanted()` holds, at most `timeout` seconds. Answers whether it does."""
+        if wanted():
+            return True
+        try:
+            async with asyncio.timeout(timeout):
+                while not wanted():
+                    await self._woken()
+        except TimeoutError:
+            return wanted()
+        return True
+
+    def document(self, session_uri: str, service_uri: str) -> dict[str, Any]:
+        """The response document (rest-api.md §2.1, column R)."""
+        more: dict[str, object] = {}
+        if self.remote_host is not None:
+            more["remote_host"] = self.remote_host
+        if self.local_host is not None:
+            more["local_host"] = self.local_host
+        if self.mail_from is not None:
+            more["mail_from"] = {}
+        if self.retry:
+            more["retry"] = {}
+        if self.notification:
+            more["notification"] = {}
+        if self.echo_sender:
+            more["sender"] = {}
+        view = TransactionDocument(
+            mail_response=self.mail_response,
+            rcpt_count=len(self.rcpt_to),
+            rcpt_response=tuple(self.rcpt_response),
+            data_response=self.data_response,
+            attempt_count=self.attempt_count,
+            body=self._body_status(session_uri, service_uri),
+            final_attempt_reason=self.final_reason,
+            cancelled=self.cancelled,
+        )
+        return dump_transaction(view, **more)
+
+    def _body_status(self, session_uri: str, service_uri: str) -> BodyStatus | None:
+        prefix = f"/transactions/{self.id}"
+        statuses: dict[str, BlobStatus] = {}
+        for name, blob in self.blobs.items():
+            done = blob.length is not None and blob.size == blob.length
+            untouched = self.incremental and self.body is None
+            base = service_uri if done or untouched else session_uri
+            path = f"{prefix}/body" if name == BODY else f"{prefix}/blob/{name}"
+            statuses[name] = BlobStatus(f"{base.rstrip('/')}{path}", done)
+        if self.has_spec:
+            return BodyStatus(blobs=statuses)
+        return BodyStatus(body=statuses[BODY]) if BODY in statuses else None
+
+    # --- the driver's side ---------------------------------------------------------------------------------------------
+
+    def take_step(self) -> Step | None:
+        """What has arrived since the last step; None when that is nothing.
+
+        A body that is not complete yet goes alone, so that it does not hold up the answers to the envelope.
+        """
+        mail = self.mail_from if not self._mail_taken else None
+        rcpts: Sequence[Mailbox] = self.rcpt_to[self._rcpts_taken :]
+        body = self.body if not self._body_taken else None
+        if body is not None and (mail is not None or rcpts) and not body.complete:
+            body = None
+        if mail is None and not rcpts and body is None:
+            return None
+        self._mail_taken = self._mail_taken or mail is not None
+        self._rcpts_taken += len(rcpts)
+        self._body_taken = self._body_taken or body is not None
+        return Step(mail, rcpts, body)
+
+    def answer(self, result: StepResult) -> None:
+        """Publish the responses to a step."""
+        if result.mail is not None:
+            self.mail_response = result.mail
+        self.rcpt_response.extend(result.rcpt)
+        if result.data is not None:
+            self.data_response = result.data
+        self.changed()
+
+    @property
+    def finished(self) -> bool:
+        """Nothing that may still arrive would change the outcome of this attempt."""
+        if self.cancelled or self.timed_out or self.data_response is not None:
+            return True
+        if self.mail_response is not None and self.mail_response.failed:
+            return True
+        return not self.incremental and any(r.failed for r in self.rcpt_response)
+
+    def reset(self, attempt: int) -> None:
+        """Begin another attempt: its responses take the place of the last one's."""
+        self.attempt_count = attempt
+        self.mail_response = self.data_response = None
+        self.rcpt_response = []
+        self._mail_taken = self._body_taken = False
+        self._rcpts_taken = 0
+        self.changed()
+
+    def heartbeat(self) -> None:
+        """Ask the driver for a sign of life upstream."""
+        self._heartbeat_due = True
+        self.wake()
+
+    async def drive(self, upstream: Upstream) -> None:
+        """Feed upstream step by step until the attempt is finished. Always cancels what is left of it."""
+        try:
+            while not self.finished:
+                step = self.take_step()
+                if step is not None:
+                    result = await upstream.step(step)
+                    self.last_output = time.monotonic()
+                    self.answer(result)
+                elif self._heartbeat_due:
+                    self._heartbeat_due = False
+                    await upstream.heartbeat()
+                    self.last_output = time.monotonic()
+                else:
+                    await self._woken()
+        finally:
+            await upstream.cancel()
+
+    async def _woken(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if not waiter.done():
+                waiter.cancel()
