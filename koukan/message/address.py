@@ -1,0 +1,87 @@
+"""Mail addresses as SMTP has them: `local-part@domain` (RFC 5321 §4.1.2, RFC 6531 §3.3)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+# RFC 6531 extends both sides by UTF-8; C1 controls, NO-BREAK SPACE and lone surrogates are left out on purpose.
+_UTF8 = "\u00a1-\ud7ff\ue000-\U0010ffff"
+_ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_UTF8}]+"
+_DOT_STRING = rf"{_ATOM}(?:\.{_ATOM})*"
+_QUOTED_STRING = rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"'
+# The dots and spaces that Unicode adds to ASCII's would make one name look like another.
+_LETTER = rf"(?:[A-Za-z0-9]|(?![\s\u3002\uff0e\uff61])[{_UTF8}])"
+_LABEL = rf"{_LETTER}(?:(?:{_LETTER}|-)*{_LETTER})?"
+_MAILBOX = re.compile(
+    rf"(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Za-z:.]+\])"
+)
+_DOT_STRING_ONLY = re.compile(_DOT_STRING)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_TO_QUOTE = re.compile(r'(["\\])')
+
+#: octets of a domain and of one label (RFC 1035 §2.3.4): no DNS name is longer
+MAX_DOMAIN = 255
+MAX_LABEL = 63
+#: characters of an address that are looked at: four times what a path may have (RFC 5321 §4.5.3.1.3), for generous senders
+MAX_ADDRESS = 1024
+
+
+@dataclass(frozen=True)
+class Address:
+    """One mailbox.
+
+    `local` is what it means, without quoting: `"a b"@c.d` has `a b`. `domain` is lower-cased and otherwise as written, with
+    U-labels or A-labels (RFC 5890), or an address literal with its brackets.
+    """
+
+    local: str
+    domain: str
+
+    @cached_property
+    def literal(self) -> IPv4Address | IPv6Address | None:
+        """The address of an address literal (RFC 5321 §4.1.3), None for a name."""
+        return _parse_literal(self.domain) if self.domain.startswith("[") else None
+
+    def __str__(self) -> str:
+        if _DOT_STRING_ONLY.fullmatch(self.local):
+            return f"{self.local}@{self.domain}"
+        quoted = _TO_QUOTE.sub(r"\\\1", self.local)
+        return f'"{quoted}"@{self.domain}'
+
+
+def parse_address(text: str) -> Address | None:
+    """The mailbox that `text` is, or None. Strict: no comments, spaces, angle brackets, source routes or trailing dots."""
+    if len(text) > MAX_ADDRESS:
+        return None
+    found = _MAILBOX.fullmatch(text)
+    if found is None:
+        return None
+    local, domain = found["local"], found["domain"].lower()
+    if not _possible_domain(domain):
+        return None
+    if local.startswith('"'):
+        local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
+    return Address(local, domain)
+
+
+def _possible_domain(domain: str) -> bool:
+    if domain.startswith("["):
+        return _parse_literal(domain) is not None
+    if domain.isascii():
+        return len(domain) <= MAX_DOMAIN and (len(domain) <= MAX_LABEL or max(map(len, domain.split("."))) <= MAX_LABEL)
+    return len(domain) <= MAX_DOMAIN
+
+
+def _parse_literal(domain: str) -> IPv4Address | IPv6Address | None:
+    text = domain[1:-1]
+    try:
+        if text.lower().startswith("ipv6:"):
+            return IPv6Address(text[5:])
+        address = ip_address(text)
+    except ValueError:
+        return None
+    # An IPv6 literal without its tag is no address-literal of RFC 5321.
+    return address if isinstance(address, IPv4Address) else None
