@@ -8,7 +8,8 @@
     ├── BodyAborted             the peer went away before its body was complete: nothing partial may be finished
     ├── StoreError              the database could not do it now (temporary)
     │   └── StaleAttempt        another owner holds the lease: drop what we have
-    └── UpstreamError           the next hop could not be asked (temporary)
+    ├── UpstreamError           the next hop could not be asked (temporary)
+    └── Overloaded              more work is waiting than the bound allows (temporary)
 
 Answers of mail servers are not exceptions: they are `koukan.model.Response` values.
 """
@@ -58,3 +59,7 @@ class StaleAttempt(StoreError):
 
 class UpstreamError(KoukanError):
     """The next hop could not be asked; the caller answers with a temporary failure."""
+
+
+class Overloaded(KoukanError):
+    """More work is waiting than the bound allows; the caller answers with a temporary failure."""
