@@ -31,6 +31,10 @@ class SpecBody(Body):
         for blob in self.blobs.values():
             await blob.wait_complete()
 
+    def abort(self, reason: str) -> None:
+        for blob in self.blobs.values():
+            blob.abort(reason)
+
     async def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
         raise InvalidMessage("a message_builder body needs the message_builder filter before it can be read")
         yield b""  # makes this an asynchronous generator, as the seam wants it

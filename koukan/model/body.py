@@ -46,5 +46,8 @@ class Body(ABC):
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return whole if limit is None or len(whole) <= limit else whole[:limit]
 
+    def abort(self, reason: str) -> None:
+        """The rest will never come: readers get BodyAborted. No effect on a complete body."""
+
     def close(self) -> None:
         """Free what the body holds. It must not be read afterwards."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from koukan.model import Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
-from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, dump_transaction
+from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, UpdateRequest, dump_transaction
+from koukan.rest.problems import BadRequest, Conflict
 
 #: the blob id of the message itself
 BODY = "body"
@@ -76,6 +77,8 @@ class Resource:
     timed_out: bool = False
     #: nothing further will be sent upstream
     ended: bool = False
+    #: a step is under way
+    busy: bool = False
     version: int = 1
     #: monotonic times: when the client was last heard, when upstream was last called
     last_input: float = field(default_factory=time.monotonic)
@@ -98,6 +101,22 @@ class Resource:
             or len(self.rcpt_response) < len(self.rcpt_to)
             or (self.body is not None and self.body.complete and self.data_response is None)
         )
+
+    def accept(self, request: UpdateRequest, max_recipients: int) -> None:
+        """Add what a PATCH brings; an empty one is a heartbeat. Raises a Refusal."""
+        if request.body is not None:
+            raise BadRequest("body: upload it with PUT")
+        if request.mail_from is not None or request.rcpt_to:
+            if self.ended or self.finished:
+                raise Conflict("the transaction has ended")
+            if request.rcpt_to and request.rcpt_to_list_offset != len(self.rcpt_to):
+                raise BadRequest(f"rcpt_to_list_offset: must be the number of recipients so far, {len(self.rcpt_to)}")
+            if request.mail_from is not None and self.mail_from is not None:
+                raise BadRequest("mail_from: has been given already")
+            check_recipients(len(self.rcpt_to) + len(request.rcpt_to), max_recipients)
+            self.mail_from = request.mail_from or self.mail_from
+            self.rcpt_to.extend(request.rcpt_to)
+        self.touch()
 
     def touch(self) -> None:
         """The client has been heard: new version."""
@@ -126,6 +145,10 @@ class Resource:
         except TimeoutError:
             return wanted()
         return True
+
+    async def wait_version(self, known: int, timeout: float) -> bool:
+        """Wait for another version than `known`, at most `timeout` seconds."""
+        return await self.wait(lambda: self.version != known, timeout)
 
     def document(self, session_uri: str, service_uri: str) -> dict[str, Any]:
         """The response document (rest-api.md §2.1, column R)."""
@@ -204,13 +227,16 @@ class Resource:
             return True
         return not self.incremental and any(r.failed for r in self.rcpt_response)
 
-    def reset(self, attempt: int) -> None:
-        """Begin another attempt: its responses take the place of the last one's."""
-        self.attempt_count = attempt
-        self.mail_response = self.data_response = None
-        self.rcpt_response = []
-        self._mail_taken = self._body_taken = False
-        self._rcpts_taken = 0
+    @property
+    def waits_for_client(self) -> bool:
+        """Nothing happens until the client sends more."""
+        return not self.busy or (self.body is not None and self._body_taken and not self.body.complete)
+
+    def give_up(self, reason: str) -> None:
+        """The client is gone: end the attempt, and with it a body that will never be complete."""
+        self.timed_out = True
+        if self.body is not None:
+            self.body.abort(reason)
         self.changed()
 
     def heartbeat(self) -> None:
@@ -224,8 +250,10 @@ class Resource:
             while not self.finished:
                 step = self.take_step()
                 if step is not None:
+                    self.busy = True
                     result = await upstream.step(step)
-                    self.last_output = time.monotonic()
+                    self.busy = False
+                    self.last_output = self.last_input = time.monotonic()
                     self.answer(result)
                 elif self._heartbeat_due:
                     self._heartbeat_due = False
@@ -244,3 +272,9 @@ class Resource:
         finally:
             if not waiter.done():
                 waiter.cancel()
+
+
+def check_recipients(count: int, limit: int) -> None:
+    """Raises BadRequest when there are too many."""
+    if count > limit:
+        raise BadRequest(f"rcpt_to: more than {limit} recipients")

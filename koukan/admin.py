@@ -1,0 +1,53 @@
+"""The admin listener: /metrics for Prometheus, /healthz and /readyz."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from koukan import metrics
+from koukan.errors import StartupError
+from koukan.model import HostPort
+
+
+class AdminServer:
+    """Listens where operators look, apart from where clients come in."""
+
+    def __init__(self, not_ready: Callable[[], Awaitable[str | None]]) -> None:
+        self._not_ready = not_ready
+        self._runner: web.AppRunner | None = None
+        self.address = HostPort("", 0)
+
+    async def start(self, address: HostPort) -> None:
+        """Listen. Raises StartupError when the address is taken."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise StartupError(f"admin_listener: cannot listen on {address}: {error.strerror or error}") from None
+        self._runner = runner
+        self.address = HostPort(*runner.addresses[0][:2])
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(
+            body=metrics.exposition(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.StreamResponse:
+        reason = await self._not_ready()
+        return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")

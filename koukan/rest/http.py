@@ -1,0 +1,95 @@
+"""HTTP exchanges of the REST client: pooled connections, redirects, errors as UpstreamError."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from koukan.errors import BodyAborted, UpstreamError
+
+#: seconds to reach a server
+CONNECT_TIMEOUT = 10
+#: redirects followed for one request: from any replica to the owner, and once more when it has just changed
+REDIRECT_LIMIT = 3
+#: idle connections are kept for so many seconds; below the 75 s after which aiohttp's server closes them
+KEEPALIVE = 60
+
+#: what a request carries: bytes, or a stream of them
+Content = bytes | AsyncIterator[bytes]
+
+
+class HttpClients:
+    """The process's HTTP connections, pooled per way of verifying certificates."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bool | str, aiohttp.ClientSession] = {}
+
+    def session(self, verify: bool | str = True) -> aiohttp.ClientSession:
+        """The pool for `verify`: true, false, or a CA file."""
+        found = self._sessions.get(verify)
+        if found is None:
+            tls: ssl.SSLContext | bool = (
+                verify if isinstance(verify, bool) else ssl.create_default_context(cafile=verify)
+            )
+            connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=KEEPALIVE)
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+            found = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+            self._sessions[verify] = found
+        return found
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The response to one request. As text: its status and the beginning of its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    #: where redirects led to
+    moved_to: str | None = None
+
+    def __str__(self) -> str:
+        text = " ".join(self.body[:120].decode("utf-8", "replace").split())
+        return f"{self.status}: {text}" if text else str(self.status)
+
+
+async def exchange(
+    http: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    content: Content | None,
+    headers: Mapping[str, str],
+    replay: Callable[[], Content] | None = None,
+) -> Answer:
+    """One request and its response, redirects followed.
+
+    A streamed `content` that is redirected is sent again from `replay`. Raises UpstreamError when there is no answer, and
+    BodyAborted when the content broke off.
+    """
+    moved_to: str | None = None
+    try:
+        for _ in range(REDIRECT_LIMIT + 1):
+            async with http.request(
+                method, URL(url, encoded=True), data=content, headers=headers, allow_redirects=False
+            ) as response:
+                if response.status not in (307, 308) or "location" not in response.headers:
+                    return Answer(response.status, response.headers, await response.read(), moved_to)
+                url = moved_to = str(URL(url).join(URL(response.headers["location"])))
+            if content is not None and not isinstance(content, bytes):
+                if replay is None:
+                    raise UpstreamError(f"redirected to {url} in the middle of an upload")
+                content = replay()
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        if isinstance(error.__cause__, BodyAborted):
+            raise error.__cause__ from None
+        raise UpstreamError(f"{URL(url).origin()}: {error or type(error).__name__}") from None
+    raise UpstreamError(f"{url}: more than {REDIRECT_LIMIT} redirects")

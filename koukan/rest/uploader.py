@@ -1,0 +1,81 @@
+"""Uploads of the REST client: a body in one request, or in ranged chunks (rest-api.md §6, §7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aiohttp
+
+from koukan.errors import KoukanError
+from koukan.model import Body, Response
+from koukan.rest.http import Answer, Content, exchange
+
+#: bodies up to this size go out as one write; larger ones are streamed
+IN_ONE_PIECE = 64 * 1024
+
+
+class UploadRefused(KoukanError):
+    """The server did not take the body; `response` is what that means for the data."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(str(response))
+        self.response = response
+
+
+async def put_whole(http: aiohttp.ClientSession, uri: str, body: Body, headers: Mapping[str, str]) -> Answer:
+    """The whole body in one request. Raises UploadRefused, UpstreamError, BodyAborted."""
+    sent = {**headers, "content-type": "message/rfc822"}
+    content: Content
+    if body.length is not None and body.length <= IN_ONE_PIECE:
+        content = await body.read()
+    else:
+        content = body.chunks()
+        if body.length is not None:
+            sent["content-length"] = str(body.length)
+    answer = await exchange(http, "PUT", uri, content, sent, body.chunks if body.replayable else None)
+    return _accepted(uri, answer)
+
+
+async def put_ranged(
+    http: aiohttp.ClientSession, uri: str, body: Body, size: int, headers: Mapping[str, str]
+) -> Answer:
+    """The body in chunks of `size` bytes; the server says where to go on. `headers` go with the last one."""
+    offset = 0
+    pending = b""
+    async for chunk in body.chunks():
+        pending += chunk
+        while len(pending) > size:
+            answer = await _put_range(http, uri, pending[:size], offset, "*", {})
+            stored = _stored(answer, offset, size, uri)
+            pending, offset = pending[stored - offset :], stored
+    answer = await _put_range(http, uri, pending, offset, str(offset + len(pending)), headers)
+    _stored(answer, offset, len(pending), uri)
+    return answer
+
+
+async def _put_range(
+    http: aiohttp.ClientSession, uri: str, data: bytes, offset: int, total: str, headers: Mapping[str, str]
+) -> Answer:
+    sent = {**headers, "content-range": f"bytes {offset}-{offset + len(data) - 1}/{total}"}
+    return await exchange(http, "PUT", uri, data, sent)
+
+
+def _stored(answer: Answer, offset: int, sent: int, uri: str) -> int:
+    """The length that the server has now: after this chunk, or within it when it asks to go on from there."""
+    stated = answer.headers.get("content-range", "").partition(" ")[2].partition("/")[0].partition("-")[2]
+    stored = int(stated) + 1 if stated.isdigit() else offset + sent
+    if answer.status not in (200, 416):
+        _accepted(uri, answer)
+    if not offset < stored <= offset + sent:
+        raise UploadRefused(Response(450, f"4.4.2 {uri} lost track of the upload"))
+    return stored
+
+
+def _accepted(uri: str, answer: Answer) -> Answer:
+    if answer.status == 200:
+        return answer
+    if answer.status == 413:
+        raise UploadRefused(Response(552, "5.3.4 the message is too large for the next hop"))
+    if answer.status == 507:
+        raise UploadRefused(Response(452, "4.3.1 the next hop has no room for the message"))
+    raise UploadRefused(Response(450, f"4.4.2 {uri} answered the upload with {answer}"))

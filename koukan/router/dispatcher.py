@@ -1,0 +1,333 @@
+"""The dispatcher: runs the transactions that this process holds, and settles what becomes of them.
+
+Interactive transactions (their chain ends in an exploder, a client waits) live in memory and leave a history row behind.
+Durable ones (one-shot REST transactions, recipients kept by store and forward, queued mail) are leased rows whose every
+attempt is written back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from koukan import metrics
+from koukan.chain.transaction import Transaction
+from koukan.logs import event
+from koukan.model import Body, Mailbox, Response, StepResult, Upstream
+from koukan.rest.resource import Resource
+from koukan.router import outcome as outcomes
+from koukan.router.exploder import Child, Kept
+from koukan.router.outcome import Outcome
+from koukan.router.roles import Role, Roles
+from koukan.router.work import Ledger, Work
+from koukan.storage.store import Envelope, NewTransaction, Responses, Store
+
+logger = logging.getLogger("koukan.router")
+
+#: seconds between looks at all transactions for timeouts and heartbeats: one coarse wheel instead of a timer each
+TICK = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """A transaction that a REST client (or nobody, for queued mail) looks at while it is attempted."""
+
+    resource: Resource
+    role: Role
+    tx: Transaction
+    #: None for interactive transactions, which have no row
+    work: Work | None = None
+    started: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[None] | None = None
+    ended_at: float | None = None
+
+
+@dataclass(eq=False, slots=True)
+class ExploderChild(Child):
+    """One recipient of an interactive transaction."""
+
+    role: Role
+    tx: Transaction
+    upstream: Upstream
+    mailbox: Mailbox
+    born: float = field(default_factory=time.monotonic)
+
+
+class Dispatcher:
+    """The transactions of this process."""
+
+    def __init__(self, store: Store, ledger: Ledger, cache_ttl: float) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._cache_ttl = cache_ttl
+        self._roles: Roles | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+        self.deliveries: dict[str, Delivery] = {}
+        #: set when there is new work in the queue
+        self.queued = asyncio.Event()
+
+    def bind(self, roles: Roles) -> None:
+        """Roles come after the dispatcher: their chains end in exploders that keep through it."""
+        self._roles = roles
+
+    @property
+    def roles(self) -> Roles:
+        assert self._roles is not None, "bind() comes first"
+        return self._roles
+
+    @property
+    def busy(self) -> int:
+        """Transactions that are not over."""
+        return sum(1 for d in self.deliveries.values() if d.ended_at is None)
+
+    # --- running -------------------------------------------------------------------------------------------------------
+
+    def start(self, delivery: Delivery) -> None:
+        """Run a transaction in the background."""
+        self.deliveries[delivery.resource.id] = delivery
+        delivery.task = self.background(self._run(delivery))
+        metrics.INFLIGHT.set(len(self.deliveries))
+
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that is waited for when the process stops."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def cancel(self, delivery: Delivery) -> None:
+        """The client has cancelled: stop the attempt where it stands."""
+        resource = delivery.resource
+        if resource.ended or resource.cancelled:
+            return
+        resource.cancelled = True
+        resource.changed()
+        if delivery.task is not None:
+            delivery.task.cancel()
+
+    async def finish(self, timeout: float) -> None:
+        """Let what is in flight come to its end, for `timeout` seconds at most."""
+        tasks = [d.task for d in self.deliveries.values() if d.task is not None and not d.task.done()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    async def stop(self) -> None:
+        """Stop every attempt at once. Durable work goes back to the queue with the session."""
+        tasks = list(self._background)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, delivery: Delivery) -> None:
+        resource = delivery.resource
+        try:
+            await resource.drive(delivery.role.chain.open(delivery.tx))
+        except asyncio.CancelledError:
+            if not resource.cancelled:
+                raise  # the process stops
+        if delivery.work is None:
+            self._end_interactive(delivery)
+        else:
+            await self._end_durable(delivery, delivery.work)
+
+    def _end_interactive(self, delivery: Delivery) -> None:
+        resource, tx = delivery.resource, delivery.tx
+        envelope = Envelope(
+            tx.sender, resource.mail_from, tuple(resource.rcpt_to), tx.remote_host, tx.local_host, tx.smtp_meta
+        )
+        work = Work(resource.id, envelope, delivery.role, tx, retry=False, notification=False, born=delivery.started)
+        responses = _responses(resource)
+        outcome = self._ledger.conclude(work, responses, cancelled=resource.cancelled, timed_out=resource.timed_out)
+        self._store.record(
+            NewTransaction(
+                id=resource.id,
+                envelope=envelope,
+                attempts=1,
+                responses=responses,
+                final_reason=outcome.final_reason,
+                version=resource.version + 1,
+            )
+        )
+        self._end(delivery, work, responses, outcome)
+
+    async def _end_durable(self, delivery: Delivery, work: Work) -> None:
+        resource = delivery.resource
+        work.body = resource.body
+        responses = _responses(resource)
+        outcome = self._ledger.conclude(work, responses, cancelled=resource.cancelled, timed_out=resource.timed_out)
+        if await self._ledger.finish(work, responses, outcome, resource.version + 1):
+            self.queued.set()
+        else:
+            outcome = Outcome(None)
+        self._end(delivery, work, responses, outcome)
+        if outcome.final_reason is None:
+            # What happens to it from now on is in the database only.
+            self._forget(delivery)
+
+    def _end(self, delivery: Delivery, work: Work, responses: Responses, outcome: Outcome) -> None:
+        resource = delivery.resource
+        resource.final_reason = outcome.final_reason
+        resource.ended = True
+        resource.changed()
+        delivery.ended_at = time.monotonic()
+        report(work, responses, outcome, "interactive" if delivery.work is None else "durable")
+
+    def _forget(self, delivery: Delivery) -> None:
+        self.deliveries.pop(delivery.resource.id, None)
+        metrics.INFLIGHT.set(len(self.deliveries))
+
+    # --- the wheel -----------------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Look at every transaction once a second: silent clients, heartbeats upstream, what is done for good."""
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            for delivery in list(self.deliveries.values()):
+                self._look_at(delivery, now)
+
+    def _look_at(self, delivery: Delivery, now: float) -> None:
+        resource = delivery.resource
+        if delivery.ended_at is not None:
+            if now - delivery.ended_at > self._cache_ttl:
+                self._forget(delivery)
+            return
+        handler = delivery.role.chain.config.output_handler
+        if resource.waits_for_client and now - resource.last_input > handler.downstream_timeout:
+            resource.give_up(f"nothing heard from the client for {handler.downstream_timeout:g} s")
+        elif not resource.busy and now - resource.last_output > handler.upstream_refresh:
+            resource.heartbeat()
+
+    # --- what the exploder needs -----------------------------------------------------------------------------------------
+
+    def open_child(self, tx: Transaction, mailbox: Mailbox) -> ExploderChild:
+        parent = self.roles.find(tx.sender.name, tx.sender.tag)
+        role = parent.delivering if parent is not None else None
+        if role is None:
+            raise LookupError(f"{tx.sender} has no role")  # the transaction could not have been created
+        number = int(tx.notes.get(Dispatcher, 0)) + 1
+        tx.notes[Dispatcher] = number
+        child = Transaction(
+            id=f"{tx.id}-{number}",
+            sender=role.sender.sender,
+            remote_host=tx.remote_host,
+            local_host=tx.local_host,
+            smtp_meta=tx.smtp_meta,
+        )
+        return ExploderChild(role, child, role.chain.open(child), mailbox)
+
+    async def keep(self, tx: Transaction, body: Body, kept: Sequence[Kept]) -> None:
+        # Shielded: whoever asked may go away, but rows and the attempts that go on must stay in step.
+        await asyncio.shield(self.background_keep(tx, body, kept))
+
+    def background_keep(self, tx: Transaction, body: Body, kept: Sequence[Kept]) -> asyncio.Task[None]:
+        return self.background(self._keep(tx, body, kept))
+
+    async def _keep(self, tx: Transaction, body: Body, kept: Sequence[Kept]) -> None:
+        rows: list[NewTransaction] = []
+        running: list[tuple[Work, Kept]] = []
+        for item in kept:
+            child = item.child
+            assert isinstance(child, ExploderChild)
+            work = self._child_work(tx, child, body)
+            if item.running is not None:
+                running.append((work, item))
+                rows.append(_row(work, body, Responses(rcpt=(item.rcpt,)), leased=True))
+                continue
+            responses = Responses(rcpt=(item.rcpt,), data=item.data)
+            outcome = self._ledger.conclude(work, responses)
+            rows.append(_row(work, body, responses, outcome=outcome))
+            bounce = await self._ledger.bounce(work, outcome)
+            if bounce is not None:
+                rows.append(bounce)
+        await self._store.keep(rows)
+        metrics.KEPT.inc(len(kept))
+        self.queued.set()
+        for work, item in running:
+            self.background(self._adopt(work, item))
+
+    async def _adopt(self, work: Work, item: Kept) -> None:
+        """An attempt that outlived its client's patience goes on; its outcome decides."""
+        assert item.running is not None
+        await asyncio.wait([item.running])
+        result = StepResult() if item.running.cancelled() else item.running.result()
+        await item.child.upstream.cancel()
+        responses = Responses(rcpt=(item.rcpt,), data=result.data)
+        outcome = self._ledger.conclude(work, responses)
+        if await self._ledger.finish(work, responses, outcome, 2):
+            self.queued.set()
+            report(work, responses, outcome, "kept")
+
+    def discard(self, child: Child) -> None:
+        self.background(child.upstream.cancel())
+
+    def _child_work(self, tx: Transaction, child: ExploderChild, body: Body) -> Work:
+        envelope = Envelope(
+            child.role.sender.sender, tx.mail_from, (child.mailbox,), tx.remote_host, tx.local_host, tx.smtp_meta
+        )
+        return Work(
+            child.tx.id, envelope, child.role, child.tx, retry=True, notification=True, born=child.born, body=body
+        )
+
+
+def _row(
+    work: Work, body: Body, responses: Responses, *, leased: bool = False, outcome: Outcome | None = None
+) -> NewTransaction:
+    return NewTransaction(
+        id=work.id,
+        envelope=work.envelope,
+        body=body,
+        retry=work.retry,
+        notification=work.notification,
+        destination=work.envelope.rcpt_to[0].domain or "",
+        leased=leased,
+        due_in=0 if outcome is None else outcome.retry_in or 0,
+        attempts=1,
+        responses=responses,
+        final_reason=None if outcome is None else outcome.final_reason,
+    )
+
+
+def _responses(resource: Resource) -> Responses:
+    return Responses(resource.mail_response, tuple(resource.rcpt_response), resource.data_response)
+
+
+def report(work: Work, responses: Responses, outcome: Outcome, kind: str) -> None:
+    """The log line and the counters of one attempt."""
+    result = "retry" if outcome.final_reason is None else "ok" if outcome.final_reason == outcomes.SUCCESS else "failed"
+    metrics.TRANSACTIONS.labels(kind).inc()
+    metrics.ATTEMPTS.labels(result).inc()
+    metrics.DURATION.labels(kind).observe(work.age)
+    for command, answers in (("mail", (responses.mail,)), ("rcpt", responses.rcpt), ("data", (responses.data,))):
+        for answer in answers:
+            metrics.count_reply(command, answer)
+    envelope = work.envelope
+    event(
+        logger,
+        logging.INFO,
+        "transaction",
+        id=work.id,
+        sender=envelope.sender,
+        kind=kind,
+        mail_from=envelope.mail_from.address if envelope.mail_from is not None else None,
+        rcpt_to=",".join(m.address for m in envelope.rcpt_to),
+        client=envelope.remote_host,
+        next_hop=work.tx.next_hop,
+        attempt=work.attempt,
+        result=result,
+        reason=outcome.final_reason,
+        retry_in=None if outcome.retry_in is None else round(outcome.retry_in, 1),
+        answer=_decisive(responses),
+        seconds=round(work.age, 3),
+    )
+
+
+def _decisive(responses: Responses) -> Response | None:
+    if responses.data is not None:
+        return responses.data
+    return responses.rcpt[-1] if responses.rcpt else responses.mail

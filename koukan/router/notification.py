@@ -1,0 +1,70 @@
+"""Bounces: the transaction that tells a sender what could not be delivered (RFC 3461 §6, RFC 3464)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from koukan.blob.bodies import BytesBody
+from koukan.chain.transaction import Transaction
+from koukan.config.router import GlobalConfig
+from koukan.errors import KoukanError
+from koukan.message.dsn import FailedRecipient, make_bounce
+from koukan.model import Body, Mailbox, Response, Sender
+from koukan.router.roles import Role
+from koukan.storage.store import Envelope, NewTransaction
+
+logger = logging.getLogger("koukan.router")
+
+
+class Notifier:
+    """Makes bounces as transactions of the sender that a chain's `notification` names."""
+
+    def __init__(self, config: GlobalConfig, new_id: Callable[[], str]) -> None:
+        self._mailer_daemon = config.mailer_daemon_mailbox or f"mailer-daemon@{socket.getfqdn()}"
+        self._new_id = new_id
+
+    async def bounce(
+        self,
+        role: Role,
+        envelope: Envelope,
+        failure: Response,
+        body: Body | None,
+        tx: Transaction,
+        age: float,
+    ) -> NewTransaction | None:
+        """The bounce for a failed recipient; None when nobody is to be told. It is itself retried, and never bounces."""
+        target = role.chain.config.output_handler.notification
+        sender = envelope.mail_from
+        if sender is None or not sender.address:
+            return None
+        if target is None:
+            logger.warning("%s: failed for good and chain %s has no notification", tx.id, role.chain.name)
+            return None
+        now = datetime.now(UTC)
+        failed = [FailedRecipient(mailbox, failure, tx.next_hop) for mailbox in envelope.rcpt_to]
+        try:
+            content = await make_bounce(
+                sender=sender,
+                failed=failed,
+                original=body,
+                mailer_daemon=self._mailer_daemon,
+                arrived=now - timedelta(seconds=age),
+                now=now,
+            )
+        except KoukanError as error:
+            logger.error("%s: the original message cannot be quoted in a bounce: %s", tx.id, error)
+            return None
+        return NewTransaction(
+            id=self._new_id(),
+            envelope=Envelope(
+                sender=Sender(target.sender, target.tag),
+                mail_from=Mailbox(""),
+                rcpt_to=(Mailbox(sender.address),),
+            ),
+            body=BytesBody(content),
+            retry=True,
+            destination=sender.domain or "",
+        )

@@ -1,0 +1,135 @@
+"""The scheduler: takes due mail from the queue and collects what is finished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from koukan import metrics
+from koukan.chain.transaction import Transaction
+from koukan.errors import StoreError
+from koukan.message.bodies import SpecBody
+from koukan.model import Body
+from koukan.rest.resource import BODY, Resource
+from koukan.router.dispatcher import Delivery, Dispatcher
+from koukan.router.work import Work
+from koukan.storage.store import AttemptEnd, Store, StoredTransaction
+
+logger = logging.getLogger("koukan.router")
+
+#: queued transactions attempted at a time by one process
+QUEUE_CONCURRENCY = 50
+#: seconds between looks into an empty queue; each sleep is varied by a half, so that replicas do not look in step
+IDLE_POLL = 1.0
+#: transactions deleted per database transaction of the collection
+GC_BATCH = 500
+
+
+class Scheduler:
+    """The queue's consumer in this process."""
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, *, gc_interval: float | None, gc_ttl: float) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._gc_interval = gc_interval
+        self._gc_ttl = gc_ttl
+        self._running = 0
+
+    async def run(self) -> None:
+        """Claim due transactions and start them, for ever."""
+        while True:
+            free = QUEUE_CONCURRENCY - self._running
+            claimed: list[StoredTransaction] = []
+            self._dispatcher.queued.clear()
+            try:
+                claimed = await self._store.claim(free) if free > 0 else []
+            except StoreError as error:
+                logger.warning("cannot look into the queue: %s", error)
+            for stored in claimed:
+                await self._start(stored)
+            if not claimed or free <= 0:
+                await self._pause()
+
+    async def collect(self) -> None:
+        """Delete finished transactions and publish the queue's state, for ever."""
+        while True:
+            await asyncio.sleep(self._gc_interval or 60)
+            try:
+                stats = await self._store.stats()
+                metrics.QUEUE_DEPTH.set(stats.depth)
+                metrics.QUEUE_AGE.set(stats.oldest_due_age)
+                metrics.SESSIONS.set(stats.live_sessions)
+                while self._gc_interval is not None and await self._store.collect(self._gc_ttl, GC_BATCH) == GC_BATCH:
+                    continue
+            except StoreError as error:
+                logger.warning("cannot collect finished transactions: %s", error)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(IDLE_POLL * (0.5 + random.random())):
+                await self._dispatcher.queued.wait()
+        except TimeoutError:
+            return
+
+    async def _start(self, stored: StoredTransaction) -> None:
+        envelope = stored.envelope
+        role = self._dispatcher.roles.find(envelope.sender.name, envelope.sender.tag)
+        if role is None:
+            await self._refuse(stored, f"sender {envelope.sender} is not in the configuration any more")
+            return
+        tx = Transaction(
+            id=stored.id,
+            sender=envelope.sender,
+            remote_host=envelope.remote_host,
+            local_host=envelope.local_host,
+            smtp_meta=envelope.smtp_meta,
+            earlier_attempts=stored.attempts - 1,
+        )
+        resource = Resource(
+            id=stored.id,
+            incremental=False,
+            remote_host=envelope.remote_host,
+            local_host=envelope.local_host,
+            mail_from=envelope.mail_from,
+            rcpt_to=list(envelope.rcpt_to),
+            body=self._body(stored),
+            blobs=dict(stored.blobs),
+            has_spec=stored.spec is not None,
+            retry=stored.retry,
+            notification=stored.notification,
+            attempt_count=stored.attempts,
+            version=stored.version + 1,
+        )
+        work = Work(
+            stored.id,
+            envelope,
+            role.delivering,
+            tx,
+            stored.retry,
+            stored.notification,
+            attempt=stored.attempts,
+            born=time.monotonic() - stored.age,
+        )
+        delivery = Delivery(resource, role.delivering, tx, work)
+        self._dispatcher.start(delivery)
+        self._running += 1
+        if delivery.task is not None:
+            delivery.task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running -= 1
+        self._dispatcher.queued.set()
+
+    def _body(self, stored: StoredTransaction) -> Body:
+        if stored.spec is None:
+            return self._store.read_body(stored)
+        blobs = {name: self._store.read_body(stored, name) for name in stored.blobs if name != BODY}
+        return SpecBody(stored.spec, blobs)
+
+    async def _refuse(self, stored: StoredTransaction, reason: str) -> None:
+        """Mail of a sender that the configuration lost stays in the queue until the sender is back, or its time is up."""
+        logger.error("%s: %s", stored.id, reason)
+        end = AttemptEnd(stored.id, stored.attempts, stored.responses, None, retry_in=3600, version=stored.version)
+        await self._store.finish_attempt(end)
