@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TypeVar
 
 from koukan.admin import AdminServer
 from koukan.chain.filter import Context
 from koukan.chain.plugins import Plugins
 from koukan.config.router import RouterConfig
+from koukan.lifecycle import Lifecycle
 from koukan.net.dns import Resolver
 from koukan.net.tls import server_context
 from koukan.rest.http import HttpClients
@@ -27,8 +26,6 @@ from koukan.storage.sql_store import SqlStore
 
 logger = logging.getLogger("koukan.router")
 
-Part = TypeVar("Part")
-
 
 class RouterApp:
     """One router process."""
@@ -37,24 +34,20 @@ class RouterApp:
         self.config = config
         #: set when the process must end: its session is lost, or it was told to
         self.stopping = asyncio.Event()
-        self._cleanups: list[Callable[[], Awaitable[None]]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._parts = Lifecycle(self.stopping)
 
     async def start(self) -> None:
         """Start everything. Raises ConfigError and StartupError; what had been started is stopped again."""
-        try:
+        async with self._parts.starting():
             await self._start()
-        except BaseException:
-            await self._clean_up()
-            raise
 
     async def _start(self) -> None:
-        config = self.config
+        config, parts = self.config, self._parts
         plugins = Plugins.load(config.modules)
         tls = server_context(config.rest_listener.cert, config.rest_listener.key)
         resolver = Resolver(config.global_.dns)
-        clients = self._with(HttpClients(), HttpClients.close)
-        self.store = self._with(
+        clients = parts.add(HttpClients(), HttpClients.close)
+        self.store = parts.add(
             await SqlStore.open(
                 config.storage, session_uri=config.rest_listener.session_uri, on_fenced=self.stopping.set
             ),
@@ -62,7 +55,7 @@ class RouterApp:
         )
         new_id = id_maker(self.store.session_id, config.global_.rest_id_entropy)
         notifier = Notifier(config.global_, new_id)
-        self.dispatcher = self._with(
+        self.dispatcher = parts.add(
             Dispatcher(self.store, Ledger(self.store, notifier), config.storage.cache_ttl), Dispatcher.stop
         )
         context = Context(config, resolver, RouterSideChains(self.store, self.dispatcher))
@@ -75,15 +68,14 @@ class RouterApp:
             gc_interval=config.storage.gc_interval,
             gc_ttl=config.storage.gc_ttl,
         )
-        self._cleanups.append(self._stop_tasks)
-        self._run(self.dispatcher.watch())
-        self._run(scheduler.collect())
+        parts.run(self.dispatcher.watch())
+        parts.run(scheduler.collect())
         if config.global_.dequeue:
-            self._run(scheduler.run())
+            parts.run(scheduler.run())
         if config.admin_listener is not None:
-            admin = self._with(AdminServer(self.service.not_ready), AdminServer.stop)
+            admin = parts.add(AdminServer(self.service.not_ready), AdminServer.stop)
             await admin.start(config.admin_listener.addr)
-        self.rest = self._with(RestServer(self.service), RestServer.stop)
+        self.rest = parts.add(RestServer(self.service), RestServer.stop)
         await self.rest.start(config.rest_listener.addr, tls)
         logger.info("router listens on %s as %s", self.rest.address, self.service.session_uri)
 
@@ -92,30 +84,5 @@ class RouterApp:
         self.service.drain()
         if not self.store.fenced:
             await self.dispatcher.finish(self.config.global_.drain_timeout)
-        await self._clean_up()
+        await self._parts.stop()
         logger.info("router stopped")
-
-    def _with(self, part: Part, stop: Callable[[Part], Awaitable[None]]) -> Part:
-        """Remember how to stop a part that has started."""
-        self._cleanups.append(lambda: stop(part))
-        return part
-
-    def _run(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        task.add_done_callback(self._ended)
-        self._tasks.append(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A loop that should run for ever has failed: better an orderly restart than half a router."""
-        if not task.cancelled() and task.exception() is not None:
-            logger.critical("a background loop failed, stopping", exc_info=task.exception())
-            self.stopping.set()
-
-    async def _stop_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _clean_up(self) -> None:
-        while self._cleanups:
-            await self._cleanups.pop()()

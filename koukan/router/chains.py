@@ -25,10 +25,13 @@ SinkFactory = Callable[[ChainConfig, FilterOptions], Sink]
 
 def compile_chains(context: Context, plugins: Plugins, make_sink: SinkFactory) -> dict[str, Chain]:
     """Every output chain of the configuration, by name. Raises ConfigError."""
-    return {chain.name: _compile(chain, context, plugins, make_sink) for chain in context.config.endpoint}
+    return {
+        chain.name: Chain(chain, _links(chain, context, plugins), make_sink(chain, chain.sink))
+        for chain in context.config.endpoint
+    }
 
 
-def _compile(config: ChainConfig, context: Context, plugins: Plugins, make_sink: SinkFactory) -> Chain:
+def _links(config: ChainConfig, context: Context, plugins: Plugins) -> list[Filter]:
     links: list[Filter] = []
     for position, options in enumerate(config.chain[:-1]):
         try:
@@ -37,7 +40,7 @@ def _compile(config: ChainConfig, context: Context, plugins: Plugins, make_sink:
             raise ConfigError(f"endpoint {config.name!r}, chain[{position}] ({options.filter}): {error}") from None
         if link is not None:
             links.append(link)
-    return Chain(config, links, make_sink(config, config.sink))
+    return links
 
 
 def sink_factory(context: Context, clients: HttpClients, keeper: Keeper) -> SinkFactory:
@@ -58,3 +61,9 @@ def sink_factory(context: Context, clients: HttpClients, keeper: Keeper) -> Sink
         raise ConfigError(f"endpoint {chain.name!r}: {options.filter} is no sink")
 
     return make
+
+
+def check_chains(context: Context, plugins: Plugins) -> None:
+    """Build every filter of every chain and throw them away: would they start? Raises ConfigError."""
+    for chain in context.config.endpoint:
+        _links(chain, context, plugins)

@@ -1,0 +1,26 @@
+"""`koukan`: the commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from koukan.cli import check, db, dev, programs, send
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; answers its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="koukan", description="A mail gateway between SMTP and applications that lives on Kubernetes."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (dev, programs, check, send, db):
+        command.register(commands)
+    options = parser.parse_args(arguments)
+    code: int = options.run(options)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""`koukan router FILE` and `koukan gateway FILE`: the two programs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from koukan.cli.process import run, serve, set_up_logging
+from koukan.config.files import load_gateway, load_router
+from koukan.gateway.app import GatewayApp
+from koukan.router.app import RouterApp
+
+
+def register(commands: Any) -> None:
+    """Add the commands to the parser."""
+    router = commands.add_parser("router", help="run a router", description="Run a router until SIGTERM.")
+    router.add_argument("file", metavar="FILE", help="router.yaml")
+    router.set_defaults(run=run_router)
+    gateway = commands.add_parser("gateway", help="run a gateway", description="Run a gateway until SIGTERM.")
+    gateway.add_argument("file", metavar="FILE", help="gateway.yaml")
+    gateway.set_defaults(run=run_gateway)
+
+
+def run_router(options: argparse.Namespace) -> int:
+    return run(_router(options.file))
+
+
+def run_gateway(options: argparse.Namespace) -> int:
+    return run(_gateway(options.file))
+
+
+async def _router(path: str) -> int:
+    loaded = load_router(path)
+    set_up_logging(loaded, loaded.config.logging)
+    return await serve(RouterApp(loaded.config))
+
+
+async def _gateway(path: str) -> int:
+    loaded = load_gateway(path)
+    set_up_logging(loaded, loaded.config.logging)
+    return await serve(GatewayApp(loaded.config))
