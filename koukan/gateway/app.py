@@ -19,7 +19,8 @@ from koukan.rest.http import HttpClients
 from koukan.rest.server import RestServer
 from koukan.smtp.client import SmtpUpstream
 from koukan.smtp.pool import ConnectionPool
-from koukan.smtp.server import Conversation, SmtpListener
+from koukan.smtp.server import SmtpListener
+from koukan.smtp.session import Conversation
 
 logger = logging.getLogger("koukan.gateway")
 

@@ -172,6 +172,8 @@ class GatewayService(TransactionService):
         except asyncio.CancelledError:
             if not resource.cancelled:
                 raise  # the process stops
+        if isinstance(resource.body, StreamBody):
+            resource.body.drop()  # an upload that goes on after its answer must not wait for a reader
         resource.ended = True
         resource.changed()
         transaction.ended_at = time.monotonic()

@@ -1,0 +1,516 @@
+"""One SMTP conversation: commands in, steps to an upstream, replies out.
+
+A subclass of aiosmtpd's protocol. Kept from it: the stream, AUTH PLAIN and LOGIN, the PROXY parser. Replaced, because
+
+* its command loop shares command size limits between connections, logs every line and answers errors with a permanent 500;
+* its DATA reads line by line and holds the whole message;
+* its MAIL and RCPT upper-case parameter values and know no timeouts that are temporary failures;
+* its STARTTLS is offered again inside TLS, and AUTH is not offered on implicit TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from aiosmtpd.proxy_protocol import get_proxy
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from koukan import metrics
+from koukan.errors import BodyAborted
+from koukan.model import HostPort, Mailbox, Response, SmtpMeta, Step, StepResult, Upstream
+from koukan.smtp.commands import MAIL_PARAMS, RCPT_PARAMS, parse_path
+from koukan.smtp.incoming import MessageTooLarge, receive_message
+from koukan.smtp.replies import render
+
+if TYPE_CHECKING:
+    from koukan.smtp.server import SmtpListener
+
+logger = logging.getLogger("koukan.smtp")
+
+#: bytes of a command line: RFC 5321 §4.5.3.1.4 asks for 512, extensions add to MAIL and RCPT
+COMMAND_LIMIT = 2048
+#: commands that are no commands, or come at the wrong time, before the connection is closed
+ERROR_LIMIT = 20
+#: failed AUTH commands before the connection is closed
+AUTH_FAILURE_LIMIT = 3
+#: seconds for a TLS handshake
+HANDSHAKE_TIMEOUT = 30
+
+_OK = Response(250, "2.0.0 ok")
+_BYE = Response(221, "2.0.0 bye")
+_MAIL_OK = Response(250, "2.1.0 ok")
+_GO_AHEAD = Response(354, "end data with <CR><LF>.<CR><LF>")
+_TIMEOUT = Response(421, "4.4.2 timeout, closing connection")
+_DRAINING = Response(421, "4.3.2 service shutting down, try again later")
+_TOO_MANY_ERRORS = Response(421, "4.7.0 too many errors, closing connection")
+_TOO_LONG = Response(500, "5.5.6 line too long")
+_SYNTAX = Response(500, "5.5.2 bad syntax")
+_UNKNOWN = Response(500, "5.5.1 command not recognized")
+_HELLO_FIRST = Response(503, "5.5.1 send EHLO first")
+_NESTED_MAIL = Response(503, "5.5.1 nested MAIL command")
+_MAIL_FIRST = Response(503, "5.5.1 need MAIL command")
+_RCPT_FIRST = Response(503, "5.5.1 need RCPT command")
+_TOO_MANY_RECIPIENTS = Response(452, "4.5.3 too many recipients")
+_TOO_BIG = Response(552, "5.3.4 message size exceeds fixed maximum message size")
+_NO_TLS = Response(454, "4.7.0 TLS not available")
+_TLS_ACTIVE = Response(503, "5.5.1 TLS is active already")
+_NO_AUTH = Response(502, "5.5.1 AUTH not available")
+_AUTH_NEEDS_TLS = Response(538, "5.7.11 encryption required for requested authentication mechanism")
+_NO_ANSWER = Response(450, "4.4.2 no answer in time, try again later")
+_DATA_NO_ANSWER = Response(451, "4.4.2 no answer in time, try again later")
+_INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What is known of an SMTP client when its transaction begins."""
+
+    remote_host: HostPort | None
+    local_host: HostPort | None
+    smtp_meta: SmtpMeta
+
+
+OpenUpstream = Callable[[Conversation], Upstream]
+Command = Callable[[str | None], Awaitable[None]]
+
+
+class SmtpSession(SMTP):
+    """The protocol of one connection."""
+
+    # What the stream buffers before it stops reading; aiosmtpd's own value is a line, which makes DATA crawl.
+    line_length_limit = 64 * 1024
+
+    def __init__(self, listener: SmtpListener) -> None:
+        limits = listener.config.limits
+        super().__init__(
+            None,
+            hostname=listener.hostname,
+            enable_SMTPUTF8=True,
+            timeout=limits.command_timeout,
+            auth_require_tls=False,  # decided in smtp_AUTH, for implicit TLS too
+            authenticator=self._check_password,
+            loop=asyncio.get_running_loop(),
+        )
+        self._listener = listener
+        self._commands: dict[str, Command] = {
+            "EHLO": self._ehlo,
+            "HELO": self._helo,
+            "MAIL": self._mail,
+            "RCPT": self._rcpt,
+            "DATA": self._data,
+            "RSET": self._rset,
+            "NOOP": self._noop,
+            "QUIT": self._quit,
+            "VRFY": self._vrfy,
+            "HELP": self._help,
+            "STARTTLS": self._starttls,
+            "AUTH": self._auth,
+        }
+        self._client = ""
+        self._remote: HostPort | None = None
+        self._local: HostPort | None = None
+        self._refused: Response | None = None
+        self._errors = 0
+        self._auth_failures = 0
+        self._busy = False
+        self._deadline = 0.0
+        self._over_tls = False
+        # the transaction
+        self._held_mail: Mailbox | None = None
+        self._in_mail = False
+        self._upstream: Upstream | None = None
+        self._recipients = 0
+        self._accepted = 0
+        self.ended: asyncio.Future[None] = self.loop.create_future()
+
+    # --- the connection ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._remote = _host_port(transport.get_extra_info("peername"))
+        self._local = _host_port(transport.get_extra_info("sockname"))
+        self._client = self._remote.host if self._remote is not None else ""
+        self._over_tls = transport.get_extra_info("ssl_object") is not None
+        self._refused = self._listener.admit(self, self._client)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._listener.leave(self, self._client)
+        self._abandon()
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def drain(self) -> None:
+        """The listener stops: leave at once when nothing is going on, else at the next command outside a message."""
+        if not self._busy and not self._in_mail:
+            self._say(_DRAINING)
+            self._hang_up()
+
+    def abort(self) -> None:
+        """The listener has stopped: close the connection."""
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.abort()
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        # One timer that looks at a deadline, instead of aiosmtpd's new timer for every command.
+        self._deadline = self.loop.time() + (duration or self._timeout_duration)
+        if self._timeout_handle is None:
+            self._timeout_handle = self.loop.call_at(self._deadline, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        now = self.loop.time()
+        if self._busy or now < self._deadline:
+            later = max(self._deadline, now + 1)
+            self._timeout_handle = self.loop.call_at(later, self._timeout_cb)
+        elif self.transport is not None:
+            self._say(_TIMEOUT)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def _say(self, response: Response) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self._writer.write(render(response))
+
+    async def _reply(self, response: Response) -> None:
+        self._say(response)
+        if response.code >= 500 or response.code == 421:
+            self._errors += 1
+        await self._writer.drain()
+
+    # --- the command loop ----------------------------------------------------------------------------------------------
+
+    async def _handle_client(self) -> None:
+        try:
+            if self._refused is not None:
+                self._say(self._refused)
+                return
+            if not await self._proxy_header():
+                return
+            await self._reply(Response(220, f"{self.hostname} ESMTP koukan smtp gateway"))
+            while self.transport is not None and not self.transport.is_closing():
+                await self._next_command()
+        except (asyncio.IncompleteReadError, ConnectionError, BodyAborted):
+            logger.debug("%s went away", self._client)
+        except Exception:
+            logger.exception("internal error in the session of %s", self._client)
+            self._say(_INTERNAL_ERROR)
+        finally:
+            self._abandon()
+            self._hang_up()
+
+    async def _next_command(self) -> None:
+        line = await self._read_line()
+        self._reset_timeout()
+        if self._listener.draining and not self._in_mail:
+            await self._reply(_DRAINING)
+            self._hang_up()
+            return
+        if line is None:
+            await self._reply(_TOO_LONG)
+        else:
+            await self._dispatch(line)
+        if self._errors > ERROR_LIMIT:
+            await self._reply(_TOO_MANY_ERRORS)
+            self._hang_up()
+
+    async def _read_line(self) -> bytes | None:
+        """A command without its line end; None when it is too long."""
+        try:
+            line = await self._reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError as error:
+            await self._reader.readexactly(error.consumed)
+            while True:
+                try:
+                    await self._reader.readuntil(b"\n")
+                    return None
+                except asyncio.LimitOverrunError as more:
+                    await self._reader.readexactly(more.consumed)
+        return line.rstrip(b"\r\n") if len(line) <= COMMAND_LIMIT else None
+
+    async def _dispatch(self, line: bytes) -> None:
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            await self._reply(_SYNTAX)
+            return
+        name, _, argument = text.partition(" ")
+        command = self._commands.get(name.upper())
+        if command is None or not text.isprintable():
+            await self._reply(_UNKNOWN if command is None else _SYNTAX)
+            return
+        self._busy = True
+        try:
+            await command(argument.strip() or None)
+        finally:
+            self._busy = False
+            self._reset_timeout()
+
+    async def _proxy_header(self) -> bool:
+        timeout = self._listener.config.proxy_protocol_timeout
+        if timeout is None:
+            return True
+        self._reset_timeout(timeout)
+        proxy = await get_proxy(self._reader)
+        if not proxy:
+            logger.warning("%s: no valid PROXY header", self._client)
+            return False
+        self._remote = _proxied(proxy.src_addr, proxy.src_port)
+        self._local = _proxied(proxy.dst_addr, proxy.dst_port)
+        self._reset_timeout()
+        if self._listener.implicit_tls and self._listener.tls is not None:
+            await self._upgrade(self._listener.tls)
+        return True
+
+    # --- greeting, TLS, AUTH -------------------------------------------------------------------------------------------
+
+    async def _ehlo(self, argument: str | None) -> None:
+        if not await self._hello(argument, esmtp=True):
+            return
+        lines = [self.hostname, f"SIZE {self._listener.config.limits.max_message_size}", "8BITMIME", "SMTPUTF8"]
+        lines += ["PIPELINING", "ENHANCEDSTATUSCODES"]
+        if self._listener.tls is not None and not self._over_tls:
+            lines.append("STARTTLS")
+        if self._may_authenticate:
+            lines.append("AUTH LOGIN PLAIN")
+        lines.append("HELP")
+        await self._reply(Response(250, "\n".join(lines)))
+
+    async def _helo(self, argument: str | None) -> None:
+        if await self._hello(argument, esmtp=False):
+            await self._reply(Response(250, self.hostname))
+
+    async def _hello(self, argument: str | None, *, esmtp: bool) -> bool:
+        if argument is None or len(argument) > 255:
+            await self._reply(Response(501, "5.5.4 Syntax: EHLO hostname" if esmtp else "5.5.4 Syntax: HELO hostname"))
+            return False
+        self._abandon()
+        self._state.extended_smtp = esmtp
+        self._state.host_name = argument
+        return True
+
+    @property
+    def _state(self) -> Session:
+        assert self.session is not None  # from connection_made on
+        return self.session
+
+    @property
+    def _may_authenticate(self) -> bool:
+        return self._listener.offers_auth and self._over_tls
+
+    async def _starttls(self, argument: str | None) -> None:
+        tls = self._listener.tls
+        if argument is not None:
+            await self._reply(Response(501, "5.5.4 Syntax: STARTTLS"))
+        elif tls is None:
+            await self._reply(_NO_TLS)
+        elif self._over_tls:
+            await self._reply(_TLS_ACTIVE)
+        else:
+            self._abandon()
+            # What a client, or somebody in its place, sent ahead of the handshake must not count (RFC 3207 §4.2).
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await self._reader.read(self.line_length_limit * 2)
+            await self._reply(Response(220, "2.0.0 ready to start TLS"))
+            await self._upgrade(tls)
+            self.session = self._create_session()
+
+    async def _upgrade(self, tls: ssl.SSLContext) -> None:
+        try:
+            await self._writer.start_tls(tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT)
+        except (ssl.SSLError, OSError) as error:
+            logger.info("%s: TLS handshake failed: %s", self._client, error)
+            raise ConnectionResetError("TLS handshake failed") from None
+        self.transport = self._writer.transport
+        self._over_tls = True
+
+    async def _auth(self, argument: str | None) -> None:
+        if not self._listener.offers_auth:
+            await self._reply(_NO_AUTH)
+        elif not self._over_tls:
+            await self._reply(_AUTH_NEEDS_TLS)
+        elif self._in_mail:
+            await self._reply(Response(503, "5.5.1 AUTH not permitted during a mail transaction"))
+        else:
+            mechanism, _, initial = (argument or "").partition(" ")
+            await self.smtp_AUTH(f"{mechanism.upper()} {initial}".strip())
+            if self._auth_failures >= AUTH_FAILURE_LIMIT:
+                await self._reply(_TOO_MANY_ERRORS)
+                self._hang_up()
+
+    def _check_password(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+    ) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        success = self._listener.authenticate(data.login, data.password)
+        if not success:
+            self._auth_failures += 1
+            logger.warning("%s: AUTH %s failed", self._client, mechanism)
+        return AuthResult(success=success, handled=success, auth_data=data)
+
+    # --- the transaction -----------------------------------------------------------------------------------------------
+
+    async def _mail(self, argument: str | None) -> None:
+        if not self._state.host_name:
+            await self._reply(_HELLO_FIRST)
+            return
+        if self._in_mail:
+            await self._reply(_NESTED_MAIL)
+            return
+        mailbox = parse_path(argument, "FROM:", MAIL_PARAMS, esmtp=self._state.extended_smtp)
+        if isinstance(mailbox, Response):
+            await self._reply(mailbox)
+            return
+        size = mailbox.param("SIZE")
+        if size is not None and int(size.value or 0) > self._listener.config.limits.max_message_size:
+            await self._reply(_TOO_BIG)
+            return
+        self._abandon()
+        self._upstream = self._listener.open_upstream(self._conversation())
+        self._in_mail = True
+        if self._listener.config.delay_reject:
+            self._held_mail = mailbox
+            await self._reply(_MAIL_OK)
+            return
+        result = await self._step(Step(mail_from=mailbox))
+        answer = result.mail or _INTERNAL_ERROR
+        if answer.failed:
+            self._abandon()
+        metrics.count_reply("mail", answer)
+        await self._reply(answer)
+
+    async def _rcpt(self, argument: str | None) -> None:
+        if not self._in_mail:
+            await self._reply(_MAIL_FIRST)
+            return
+        mailbox = parse_path(argument, "TO:", RCPT_PARAMS, esmtp=self._state.extended_smtp)
+        if isinstance(mailbox, Response) or not mailbox.address:
+            await self._reply(mailbox if isinstance(mailbox, Response) else Response(501, "5.1.3 empty address"))
+            return
+        if self._recipients >= self._listener.config.limits.max_recipients:
+            await self._reply(_TOO_MANY_RECIPIENTS)
+            return
+        self._recipients += 1
+        held, self._held_mail = self._held_mail, None
+        result = await self._step(Step(mail_from=held, rcpt_to=[mailbox]))
+        answer = result.rcpt[0]
+        if held is not None and result.mail is not None and result.mail.failed:
+            # The verdict on MAIL was held back (delay_reject): it is the recipient's, and the next one asks again.
+            answer = result.mail
+            self._reopen(held)
+        if answer.ok:
+            self._accepted += 1
+        metrics.count_reply("rcpt", answer)
+        await self._reply(answer)
+
+    async def _data(self, argument: str | None) -> None:
+        if argument is not None:
+            await self._reply(Response(501, "5.5.4 Syntax: DATA"))
+        elif not self._in_mail:
+            await self._reply(_MAIL_FIRST)
+        elif not self._accepted:
+            await self._reply(_RCPT_FIRST)
+        else:
+            await self._reply(_GO_AHEAD)
+            limits = self._listener.config.limits
+            try:
+                answer = await receive_message(
+                    self._reader, self._send_body, size_limit=limits.max_message_size, timeout=limits.data_timeout
+                )
+            except MessageTooLarge:
+                answer = _TOO_BIG
+            except TimeoutError:
+                self._say(_TIMEOUT)
+                self._hang_up()
+                return
+            if answer.failed:
+                self._abandon()
+            self._forget()
+            metrics.count_reply("data", answer)
+            await self._reply(answer)
+
+    async def _rset(self, argument: str | None) -> None:
+        self._abandon()
+        await self._reply(_OK)
+
+    async def _quit(self, argument: str | None) -> None:
+        self._abandon()
+        await self._reply(_BYE)
+        self._hang_up()
+
+    async def _noop(self, argument: str | None) -> None:
+        await self._reply(_OK)
+
+    async def _vrfy(self, argument: str | None) -> None:
+        await self._reply(Response(252, "2.5.0 cannot VRFY user, but will accept message and attempt delivery"))
+
+    async def _help(self, argument: str | None) -> None:
+        await self._reply(Response(214, f"2.0.0 {' '.join(sorted(self._commands))}"))
+
+    def _conversation(self) -> Conversation:
+        meta = SmtpMeta(
+            ehlo_host=self._state.host_name,
+            esmtp=self._state.extended_smtp,
+            tls=self._over_tls,
+            auth=True if self._state.authenticated else None,
+        )
+        return Conversation(self._remote, self._local, meta)
+
+    async def _send_body(self, body: Any) -> Response:
+        return (await self._step(Step(body=body))).data or _INTERNAL_ERROR
+
+    async def _step(self, step: Step) -> StepResult:
+        """One step upstream; silence and trouble are temporary failures."""
+        config = self._listener.config
+        upstream = self._upstream
+        assert upstream is not None  # since MAIL
+        try:
+            async with asyncio.timeout(config.rcpt_timeout if step.body is None else config.data_timeout):
+                return await upstream.step(step)
+        except TimeoutError:
+            return StepResult.all(step, _NO_ANSWER if step.body is None else _DATA_NO_ANSWER)
+        except Exception:
+            logger.exception("internal error in a transaction of %s", self._client)
+            return StepResult.all(step, _INTERNAL_ERROR)
+
+    def _reopen(self, held: Mailbox) -> None:
+        """MAIL failed upstream: that transaction is over, another recipient begins a new one."""
+        if self._upstream is not None:
+            self._listener.background(self._upstream.cancel())
+        self._upstream = self._listener.open_upstream(self._conversation())
+        self._held_mail = held
+
+    def _forget(self) -> None:
+        self._upstream = None
+        self._held_mail = None
+        self._in_mail = False
+        self._recipients = self._accepted = 0
+
+    def _abandon(self) -> None:
+        """The transaction will not be finished: say so upstream, at once."""
+        if self._upstream is not None:
+            self._listener.background(self._upstream.cancel())
+        self._forget()
+
+
+def _host_port(address: Any) -> HostPort | None:
+    return HostPort(address[0], address[1]) if isinstance(address, tuple) and len(address) >= 2 else None
+
+
+def _proxied(address: Any, port: Any) -> HostPort | None:
+    """An address of a PROXY header; UNKNOWN and LOCAL have none."""
+    text = address.decode("ascii", "replace") if isinstance(address, bytes) else str(address or "")
+    try:
+        return HostPort(str(ip_address(text)), int(port))
+    except (ValueError, TypeError):
+        return None
