@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+import idna
+
+from koukan.message import lexical
+
 # RFC 6531 extends both sides by UTF-8; C1 controls, NO-BREAK SPACE and lone surrogates are left out on purpose.
 _UTF8 = "\u00a1-\ud7ff\ue000-\U0010ffff"
 _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_UTF8}]+"
@@ -20,7 +24,6 @@ _MAILBOX = re.compile(
 )
 _DOT_STRING_ONLY = re.compile(_DOT_STRING)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_TO_QUOTE = re.compile(r'(["\\])')
 
 #: octets of a domain and of one label (RFC 1035 §2.3.4): no DNS name is longer
 MAX_DOMAIN = 255
@@ -48,8 +51,7 @@ class Address:
     def __str__(self) -> str:
         if _DOT_STRING_ONLY.fullmatch(self.local):
             return f"{self.local}@{self.domain}"
-        quoted = _TO_QUOTE.sub(r"\\\1", self.local)
-        return f'"{quoted}"@{self.domain}'
+        return f"{lexical.quote(self.local)}@{self.domain}"
 
 
 def parse_address(text: str) -> Address | None:
@@ -65,6 +67,16 @@ def parse_address(text: str) -> Address | None:
     if local.startswith('"'):
         local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
     return Address(local, domain)
+
+
+def ascii_domain(domain: str) -> str | None:
+    """A domain as DNS has it, U-labels turned to A-labels (RFC 5891, UTS 46); None when it is no name."""
+    if domain.isascii():
+        return domain
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return None
 
 
 def _possible_domain(domain: str) -> bool:

@@ -1,0 +1,130 @@
+"""The header block of a message, taken apart without more work than a look-up needs (RFC 5322 §2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from koukan.errors import InvalidMessage
+from koukan.message.address import Address
+from koukan.message.mailboxes import parse_mailboxes
+from koukan.model import Body
+
+#: bytes in which a header block must end: ten times what the largest honest ones take, and what existing policies know
+MAX_HEADER_BYTES = 1024 * 1024
+#: fields of one message: a hundred times what mail has, and few enough to be looked at in a fraction of a second
+MAX_FIELDS = 10_000
+
+_FIELD_NAME = bytes(range(0x21, 0x7F)).replace(b":", b"")
+
+
+class Field(NamedTuple):
+    """One header field. `name` is as written; `value` is what follows the colon, folding included, without its line end."""
+
+    name: str
+    value: bytes
+
+    @property
+    def text(self) -> str:
+        """The value unfolded: without line ends and without white space around it; U+FFFD for what is no UTF-8."""
+        value = self.value
+        if b"\n" in value or b"\r" in value:
+            value = value.replace(b"\r", b"").replace(b"\n", b"")
+        return value.decode("utf-8", "replace").strip(" \t")
+
+
+class Headers:
+    """The fields of a header block in their order. Names compare without case."""
+
+    def __init__(self, fields: list[Field], *, complete: bool = True, defect: str | None = None) -> None:
+        self.fields = fields
+        #: the blank line that ends the block was seen, or the message is all headers
+        self.complete = complete
+        #: a line in the block that is no header
+        self.defect = defect
+        self._by_name: dict[str, list[Field]] = {}
+        for field in fields:
+            self._by_name.setdefault(field.name.lower(), []).append(field)
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+    def all(self, name: str) -> list[Field]:
+        """Every field of that name, top to bottom."""
+        return self._by_name.get(name.lower(), [])
+
+    def count(self, name: str) -> int:
+        return len(self.all(name))
+
+    def get(self, name: str) -> str | None:
+        """The text of the first field of that name."""
+        found = self.all(name)
+        return found[0].text if found else None
+
+
+def parse_headers(block: bytes) -> tuple[Headers, int]:
+    """The fields at the start of `block`, and the offset of the first line that is neither header nor blank line.
+
+    Line ends may be CRLF, LF or CR, as in Python's email package. Raises InvalidMessage above MAX_FIELDS.
+    """
+    fields: list[tuple[str, int, int]] = []  # name, begin and end of the value
+    offset = 0
+    defect = None
+    for line in block.splitlines(keepends=True):
+        end = offset + len(line)
+        first = line[:1]
+        if first in b" \t":
+            if fields:
+                fields[-1] = (*fields[-1][:2], end)
+            else:
+                defect = "the first line is a continuation"
+        elif first in b"\r\n":
+            break
+        else:
+            name, colon, _ = line.partition(b":")
+            if colon and not name.translate(None, _FIELD_NAME):
+                fields.append((name.decode("ascii"), offset + len(name) + 1, end))
+            elif offset or not line.startswith(b"From "):  # the separator line of an mbox file
+                defect = "a line is no header"
+                break
+        offset = end
+    if len(fields) > MAX_FIELDS:
+        raise InvalidMessage(f"more than {MAX_FIELDS} header fields")
+    return Headers(
+        [Field(name, block[start:end].rstrip(b"\r\n")) for name, start, end in fields], defect=defect
+    ), offset
+
+
+def end_of_headers(data: bytes, start: int = 0) -> int:
+    """The offset behind the blank line that ends the header block at `start`; -1 when it is not there (yet)."""
+    end = -1
+    limit = len(data)
+    for blank_line in (b"\r\n\r\n", b"\n\n", b"\r\r", b"\n\r\n"):
+        at = data.find(blank_line, start, limit)
+        if at >= 0:
+            end = at + len(blank_line)
+            limit = end - 1
+    return end
+
+
+async def read_headers(body: Body) -> Headers:
+    """The header block of a message: its first MAX_HEADER_BYTES are looked at. Raises InvalidMessage above MAX_FIELDS."""
+    data = b""
+    async for chunk in body.chunks():
+        data = data + chunk if data else chunk
+        if data[:1] in b"\r\n":
+            return Headers([])
+        end = end_of_headers(data)
+        if end >= 0:
+            return parse_headers(data[:end])[0]
+        if len(data) > MAX_HEADER_BYTES:
+            break
+    headers, _ = parse_headers(data[:MAX_HEADER_BYTES])
+    headers.complete = len(data) <= MAX_HEADER_BYTES
+    return headers
+
+
+def header_from(headers: Headers) -> list[Address]:
+    """The mailboxes of the From field (RFC 5322 §3.6.2) that are addresses; empty without one, or with several fields."""
+    fields = headers.all("from")
+    return [box.address for box in parse_mailboxes(fields[0].text).mailboxes if box.address] if len(fields) == 1 else []
