@@ -15,6 +15,8 @@ from koukan.model import Body, HostPort, Mailbox, Response, Sender, SmtpMeta
 
 #: name of a transaction's message body among its blobs
 BODY = "body"
+#: final reason of a transaction that its client has cancelled
+CANCELLED = "downstream cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class StoredTransaction:
     envelope: Envelope
     #: every blob by id, the message body under BODY
     blobs: Mapping[str, BlobState]
+    #: their row numbers, by the same ids
+    blob_ids: Mapping[str, int]
     spec: Mapping[str, Any] | None
     retry: bool
     notification: bool
@@ -106,8 +110,8 @@ class StoredTransaction:
     lease_uri: str | None
     #: the lease is this process's own
     leased_here: bool
-    #: quarantined after too many crashes, or held by an operator
-    held: bool
+    #: why it is not attempted: quarantined after too many crashes, or held by an operator; None: it is not held
+    held: str | None
 
     @property
     def input_done(self) -> bool:
@@ -145,6 +149,11 @@ class Store(Protocol):
     @property
     def session_id(self) -> int:
         """This process's session; part of the ids of its transactions."""
+        ...
+
+    @property
+    def fenced(self) -> bool:
+        """Our session is lost: others take our work over, and our writes are refused."""
         ...
 
     async def keep(self, transactions: Sequence[NewTransaction]) -> None:
@@ -197,6 +206,10 @@ class Store(Protocol):
 
     async def collect(self, ttl: float, limit: int) -> int:
         """Delete up to `limit` finished or never completed transactions older than `ttl` seconds. Answers how many."""
+        ...
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life. Raises StoreError."""
         ...
 
     async def stats(self) -> QueueStats:

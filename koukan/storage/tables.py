@@ -1,7 +1,8 @@
-"""The schema. Public ids are text; inside, rows have numbers that processes make up without asking the database.
+"""The schema.
 
-Work and history are apart: `queue` is narrow and holds only what is still to be done, so that claiming stays cheap whatever
-lies in `transactions`.
+Rows have numbers that processes make up without asking the database (rows.Numbers); public ids are text. Work and history are
+apart: `queue` is narrow and holds only what is still to be done, so that claiming stays cheap whatever lies in `transactions`.
+Times are the database's own, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    false,
-    true,
+    text,
 )
 
 metadata = MetaData()
 
 # SQLite makes a primary key its row id only when its type is INTEGER.
-_Id = BigInteger().with_variant(Integer, "sqlite")
+_Number = BigInteger().with_variant(Integer, "sqlite")
 
+#: one row per process start
 sessions = Table(
     "sessions",
     metadata,
@@ -34,80 +35,97 @@ sessions = Table(
     Column("uri", Text, nullable=False),
     Column("live", Boolean, nullable=False),
     Column("created", Double, nullable=False),
-    Column("last_update", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    # Numbers are never given twice: ids of transactions and rows begin with them.
+    sqlite_autoincrement=True,
 )
 
+#: everything that has come in and is remembered
 transactions = Table(
     "transactions",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("id", _Number, primary_key=True, autoincrement=False),
     Column("rest_id", Text, nullable=False, unique=True),
+    # JSON as text: it is stored and read whole, and text costs the server no parsing
     Column("envelope", Text, nullable=False),
     Column("spec", Text),
     Column("retry", Boolean, nullable=False),
     Column("notification", Boolean, nullable=False),
     Column("destination", Text, nullable=False),
+    #: number of the newest attempt that has ended, or was under way when the row was written
     Column("attempts", Integer, nullable=False),
     Column("responses", Text, nullable=False),
     Column("final_reason", Text),
-    Column("cancelled", Boolean, nullable=False),
     Column("version", Integer, nullable=False),
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
 )
-Index("transactions_finished", transactions.c.updated, postgresql_where=transactions.c.final_reason.is_not(None))
+_final = text("final_reason IS NOT NULL")
+Index("transactions_final", transactions.c.updated, postgresql_where=_final, sqlite_where=_final)
 
+#: what is still to be done, leased or not
 queue = Table(
     "queue",
     metadata,
-    Column("tx_id", _Id, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    Column("due_at", Double, nullable=False),
+    Column("tx_id", _Number, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    #: NULL while blobs are missing
+    Column("due_at", Double),
     Column("destination", Text, nullable=False),
+    #: holder of the lease
     Column("session_id", Integer),
+    #: number of the attempt that is under way, or was last: with session_id the fencing token of its writes
     Column("attempt", Integer, nullable=False),
+    #: attempts in a row that ended with their process
     Column("crashes", Integer, nullable=False),
-    Column("ready", Boolean, nullable=False),
-    Column("held", Boolean, nullable=False),
+    #: why it is not attempted although it is due
+    Column("held", Text),
 )
-Index(
-    "queue_due",
-    queue.c.due_at,
-    postgresql_where=queue.c.session_id.is_(None) & (queue.c.ready == true()) & (queue.c.held == false()),
-)
-Index("queue_session", queue.c.session_id)
+_claimable = text("session_id IS NULL AND held IS NULL")
+_leased = text("session_id IS NOT NULL")
+Index("queue_due", queue.c.due_at, postgresql_where=_claimable, sqlite_where=_claimable)
+Index("queue_leased", queue.c.session_id, postgresql_where=_leased, sqlite_where=_leased)
 
+#: attempts that have ended, with their answers
 attempts = Table(
     "attempts",
     metadata,
-    Column("tx_id", _Id, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tx_id", _Number, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("session_id", Integer, nullable=False),
     Column("responses", Text, nullable=False),
     Column("ended", Double, nullable=False),
 )
 
+#: bodies and attachments; what no transaction refers to is deleted
 blobs = Table(
     "blobs",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("id", _Number, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
+    #: final size once known; the blob is complete when both are equal
     Column("length", BigInteger),
+    #: stored ahead of the transactions that are going to refer to it
+    Column("staged", Boolean, nullable=False),
     Column("updated", Double, nullable=False),
 )
+_staged = text("staged")
+Index("blobs_staged", blobs.c.updated, postgresql_where=_staged, sqlite_where=_staged)
 
+#: the bytes of blobs, in rows that are never rewritten
 blob_chunks = Table(
     "blob_chunks",
     metadata,
-    Column("blob_id", _Id, ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("blob_id", _Number, ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
 )
 
+#: which transactions need a blob: its reference count
 blob_refs = Table(
     "blob_refs",
     metadata,
-    Column("tx_id", _Id, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tx_id", _Number, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("name", Text, primary_key=True),
-    Column("blob_id", _Id, ForeignKey("blobs.id"), nullable=False),
+    Column("blob_id", _Number, ForeignKey("blobs.id"), nullable=False),
 )
 Index("blob_refs_blob", blob_refs.c.blob_id)

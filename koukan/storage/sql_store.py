@@ -1,0 +1,202 @@
+"""The store on PostgreSQL, shared by any number of routers, or on SQLite, for one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from sqlalchemy.engine import URL
+
+from koukan.config.router import StorageConfig
+from koukan.errors import StaleAttempt, StoreError
+from koukan.model import Body
+from koukan.storage import collection
+from koukan.storage.appends import Append, append_all
+from koukan.storage.body import CHUNK_ROW, StoredBody
+from koukan.storage.database import Connection, Database
+from koukan.storage.intake import Intake
+from koukan.storage.leases import Leases
+from koukan.storage.loading import LOAD_BY_REST_ID
+from koukan.storage.migrate import unusable, upgrade
+from koukan.storage.postgresql import PostgresDatabase
+from koukan.storage.rows import load_transaction
+from koukan.storage.sessions import Session
+from koukan.storage.sqlite import SqliteDatabase
+from koukan.storage.statement import Statement
+from koukan.storage.store import (
+    BODY,
+    CANCELLED,
+    AttemptEnd,
+    BlobRef,
+    BlobState,
+    NewTransaction,
+    QueueStats,
+    Store,
+    StoredTransaction,
+)
+from koukan.storage.url import connect_options, database_url, is_sqlite, sqlite_path
+from koukan.storage.writer import Writer
+from koukan.storage.writes import Finish
+
+logger = logging.getLogger("koukan.storage")
+
+
+class SqlStore(Store):
+    """See the Store protocol."""
+
+    def __init__(self, database: Database, session: Session, config: StorageConfig) -> None:
+        self._database = database
+        self._session = session
+        self._blob_refresh = config.blob_tx_refresh_interval
+        self._leases = Leases(database, session.id, config.session_refresh_interval)
+        self._intake = Intake(database, session.id)
+        self._writer = Writer(database)
+
+    @classmethod
+    async def open(cls, config: StorageConfig, *, session_uri: str, on_fenced: Callable[[], None]) -> SqlStore:
+        """Bring the schema up to date and begin a session. Raises ConfigError and StartupError.
+
+        `on_fenced` is called once when the session is lost: the process must stop working on what it holds.
+        """
+        url = database_url(config)
+        await upgrade(url)
+        database = await _open_database(url)
+        try:
+            session = await Session.begin(database, session_uri, config.session_refresh_interval, on_fenced)
+            store = cls(database, session, config)
+            await store._leases.reap()
+        except StoreError as error:
+            await database.close()
+            raise unusable(url, error) from None
+        session.upkeep += [store._leases.reap, store._leases.release_strays]
+        session.start()
+        return store
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._session.stop()
+        try:
+            await self._leases.end_session()
+        except StoreError as error:
+            logger.warning("the session was not ended, its leases are free when it times out: %s", error)
+        await self._database.close()
+
+    @property
+    def session_id(self) -> int:
+        return self._session.id
+
+    @property
+    def fenced(self) -> bool:
+        return self._session.fenced
+
+    # --- writing -------------------------------------------------------------------------------------------------------
+
+    async def keep(self, transactions: Sequence[NewTransaction]) -> None:
+        if self.fenced:
+            raise StoreError("this process has lost its session")
+        insert = await self._intake.insert(transactions)
+        self._leases.hold(insert)
+        try:
+            await self._writer.write(insert)
+        except (StoreError, asyncio.CancelledError):
+            # Should it be written all the same, nobody here works on it: the next heartbeat frees it.
+            self._leases.forget(transaction.id for transaction in transactions)
+            raise
+
+    def record(self, transaction: NewTransaction) -> None:
+        self._writer.write_behind(self._intake.history(transaction))
+
+    async def finish_attempt(self, end: AttemptEnd) -> None:
+        number = self._leases.number(end.id)
+        if number is None or self.fenced:
+            raise StaleAttempt(f"{end.id} is not ours")
+        bounce = None if end.bounce is None else await self._intake.insert([end.bounce])
+        try:
+            await self._writer.write(Finish(number, self.session_id, end, bounce))
+        except StaleAttempt:
+            self._leases.forget([end.id])
+            raise
+        self._leases.forget([end.id])
+
+    async def cancel(self, tx_id: str) -> bool:
+        return await self._database.transaction(partial(_cancel, tx_id=tx_id))
+
+    async def append(self, tx_id: str, blob: str, offset: int, data: bytes, length: int | None) -> BlobState:
+        append = Append(tx_id, blob, offset, data, length, self._blob_refresh)
+        if append.size < CHUNK_ROW:
+            await self._writer.write(append)
+        else:
+            await self._database.transaction(partial(append_all, appends=[append]))
+        if append.refused is not None:
+            raise append.refused
+        return append.state
+
+    # --- the queue -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, limit: int) -> list[StoredTransaction]:
+        return [] if self.fenced else await self._leases.claim(limit)
+
+    async def stats(self) -> QueueStats:
+        row = (await self._database.fetch(_STATS))[0]
+        return QueueStats(row["depth"], max(0.0, float(row["oldest"])), row["sessions"])
+
+    async def collect(self, ttl: float, limit: int) -> int:
+        return await collection.collect(self._database, ttl, limit)
+
+    # --- reading -------------------------------------------------------------------------------------------------------
+
+    async def load(self, tx_id: str) -> StoredTransaction | None:
+        rows = await self._database.fetch(LOAD_BY_REST_ID, tx_id)
+        return load_transaction(rows[0], self.session_id) if rows else None
+
+    async def find_blob(self, tx_id: str, blob: str) -> BlobRef | None:
+        rows = await self._database.fetch(_FIND_BLOB, tx_id, blob)
+        return BlobRef(rows[0]["id"], rows[0]["size"]) if rows else None
+
+    def read_blob(self, ref: BlobRef) -> Body:
+        return StoredBody(self._database, ref)
+
+    def read_body(self, tx: StoredTransaction, blob: str = BODY) -> Body:
+        return StoredBody(self._database, BlobRef(tx.blob_ids[blob], tx.blobs[blob].size))
+
+    async def session_uri(self, session_id: int) -> str | None:
+        return await self._session.uri_of(session_id)
+
+    async def ping(self) -> None:
+        await self._database.fetch(_PING)
+
+
+async def _open_database(url: URL) -> Database:
+    return await SqliteDatabase.open(sqlite_path(url)) if is_sqlite(url) else PostgresDatabase(connect_options(url))
+
+
+async def _cancel(connection: Connection, tx_id: str) -> bool:
+    taken = await connection.fetch(_LEAVE_QUEUE, tx_id)
+    if taken:
+        await connection.fetch(_CANCEL, taken[0]["tx_id"], CANCELLED)
+    return bool(taken)
+
+
+_LEAVE_QUEUE = Statement(
+    """
+    DELETE FROM queue WHERE tx_id = (SELECT id FROM transactions WHERE rest_id = $1) AND session_id IS NULL
+    RETURNING tx_id
+    """
+)
+_CANCEL = Statement("UPDATE transactions SET final_reason = $2, version = version + 1, updated = {now} WHERE id = $1")
+_FIND_BLOB = Statement(
+    """
+    SELECT blobs.id, size FROM transactions t JOIN blob_refs f ON f.tx_id = t.id JOIN blobs ON blobs.id = f.blob_id
+    WHERE t.rest_id = $1 AND f.name = $2 AND length = size
+    """
+)
+_PING = Statement("SELECT 1 AS alive")
+_STATS = Statement(
+    """
+    SELECT (SELECT count(*) FROM queue) AS depth, (SELECT count(*) FROM sessions WHERE live) AS sessions,
+        (SELECT coalesce({now} - min(due_at), 0) FROM queue
+         WHERE session_id IS NULL AND held IS NULL AND due_at <= {now}) AS oldest
+    """
+)
