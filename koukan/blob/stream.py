@@ -24,6 +24,7 @@ class StreamBody(Body):
         self._waiting = 0
         self._size = 0
         self._done = False
+        self._dropped = False
         self._error: BodyAborted | None = None
         self._changed = asyncio.Event()
 
@@ -36,14 +37,15 @@ class StreamBody(Body):
         return self._done
 
     async def write(self, data: bytes) -> None:
-        """Add bytes; waits while the reader is behind. Raises BodyAborted when the reader has given up."""
-        while self._waiting >= self._limit:
+        """Add bytes; waits while the reader is behind. Raises BodyAborted after `abort`."""
+        while self._waiting >= self._limit and not self._dropped:
             await self._wait()
         if self._error is not None:
             raise self._error
-        self._chunks.append(data)
-        self._waiting += len(data)
         self._size += len(data)
+        if not self._dropped:
+            self._chunks.append(data)
+            self._waiting += len(data)
         self._changed.set()
 
     def finish(self) -> None:
@@ -55,6 +57,13 @@ class StreamBody(Body):
         if not self._done:
             self._error = BodyAborted(reason)
             self._changed.set()
+
+    def drop(self) -> None:
+        """The reader wants no more: what is still written goes nowhere."""
+        self._dropped = True
+        self._chunks.clear()
+        self._waiting = 0
+        self._changed.set()
 
     async def wait_complete(self) -> None:
         """Only for small bodies: whoever waits without reading waits for ever once the buffer is full."""

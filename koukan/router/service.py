@@ -64,7 +64,7 @@ class RouterService(TransactionService):
         asked, reason = self._health
         if time.monotonic() - asked > _HEALTH_CACHE:
             try:
-                await self._store.stats()
+                await self._store.ping()
                 reason = None
             except StoreError as error:
                 reason = f"no database: {error}"

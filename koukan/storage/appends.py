@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from koukan.errors import StoreError
-from koukan.storage.body import INSERT_CHUNK, Chunk, chunk_rows
+from koukan.storage.body import INSERT_CHUNKS, Chunk, chunk_rows
 from koukan.storage.database import Connection, Row
 from koukan.storage.rows import Record, dump_rows
 from koukan.storage.statement import Statement
@@ -70,7 +70,7 @@ async def append_all(connection: Connection, appends: Sequence[Append]) -> None:
         elif _add(append, blob, chunks):
             changed[blob.number] = blob
     if chunks:
-        await connection.write_rows(INSERT_CHUNK, chunks)
+        await connection.write_rows(INSERT_CHUNKS, chunks)
     if changed:
         await _update(connection, list(changed.values()), appends[0].refresh_interval)
 

@@ -28,7 +28,7 @@ _LAST_BEFORE = Statement("SELECT coalesce(max(start), 0) AS start FROM blob_chun
 
 _STAGE = Statement("INSERT INTO blobs (id, size, length, staged, updated) VALUES ($1, 0, NULL, true, {now})")
 _STAGED = Statement("UPDATE blobs SET size = $2, length = $2, updated = {now} WHERE id = $1")
-INSERT_CHUNK = Statement("INSERT INTO blob_chunks (blob_id, start, data) VALUES ($1, $2, $3)")
+INSERT_CHUNKS = Statement("INSERT INTO blob_chunks (blob_id, start, data) {columns}", columns="bigint, bigint, bytea")
 
 #: a row of blob_chunks: blob, offset, bytes
 Chunk = tuple[int, int, bytes]
@@ -110,7 +110,7 @@ class Stager:
         rows = list(chunk_rows(number, offset, bytes(pending)))
         pending.clear()
         if rows:
-            await self._database.transaction(lambda connection: connection.write_rows(INSERT_CHUNK, rows))
+            await self._database.transaction(lambda connection: connection.write_rows(INSERT_CHUNKS, rows))
         return size
 
 

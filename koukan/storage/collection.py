@@ -36,7 +36,8 @@ async def _collect(connection: Connection, ttl: float, limit: int) -> int:
 async def _delete(connection: Connection, transactions: Sequence[int]) -> None:
     numbers = dump_rows([{"id": number} for number in transactions])
     refs = await connection.fetch(_DELETE_REFS, numbers)
-    await connection.fetch(_DELETE_TRANSACTIONS, numbers)
+    for statement in (_DELETE_QUEUE, _DELETE_ATTEMPTS, _DELETE_TRANSACTIONS):
+        await connection.fetch(statement, numbers)
     if refs:
         blobs = dump_rows([{"id": number} for number in {row["blob_id"] for row in refs}])
         # Locked first: from then on nobody can refer to them, and the next statement sees whoever did.
@@ -50,17 +51,19 @@ _FINAL = Statement(
     ORDER BY updated LIMIT $2 {skip_locked}
     """
 )
+# Both rows are locked, so that no upload completes it, and nobody claims it, in between.
 _INCOMPLETE = Statement(
     """
-    SELECT id FROM transactions
-    WHERE updated < {now} - $1 AND id IN (
-        SELECT tx_id FROM queue WHERE session_id IS NULL AND held IS NULL AND due_at IS NULL)
+    SELECT id FROM queue JOIN transactions ON id = tx_id
+    WHERE session_id IS NULL AND held IS NULL AND due_at IS NULL AND updated < {now} - $1
     LIMIT $2 {skip_locked}
     """
 )
 _DELETE_REFS = Statement(
     "DELETE FROM blob_refs WHERE tx_id IN (SELECT id FROM {rows}) RETURNING blob_id", rows="id bigint"
 )
+_DELETE_QUEUE = Statement("DELETE FROM queue WHERE tx_id IN (SELECT id FROM {rows})", rows="id bigint")
+_DELETE_ATTEMPTS = Statement("DELETE FROM attempts WHERE tx_id IN (SELECT id FROM {rows})", rows="id bigint")
 _DELETE_TRANSACTIONS = Statement("DELETE FROM transactions WHERE id IN (SELECT id FROM {rows})", rows="id bigint")
 _LOCK_BLOBS = Statement(
     "SELECT id FROM blobs WHERE id IN (SELECT id FROM {rows}) ORDER BY id {for_update}", rows="id bigint"

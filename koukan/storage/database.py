@@ -35,7 +35,7 @@ class Connection(Protocol):
         ...
 
     async def write_rows(self, statement: Statement, rows: Sequence[Sequence[object]]) -> None:
-        """Execute a statement for each row of parameters: for bytes, which do not go into JSON. Raises StoreError."""
+        """Execute a statement with `{columns}` for rows of parameters. Raises StoreError."""
         ...
 
     async def try_lock(self, key: int) -> bool:

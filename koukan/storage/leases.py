@@ -119,7 +119,7 @@ async def _free(connection: Connection, sessions: Sequence[int], crashes: int) -
     holders = dump_rows([{"id": number} for number in sessions])
     freed = await connection.fetch(_FREE, holders, crashes, CRASH_LIMIT, QUARANTINED)
     if freed:
-        logger.warning("%d leases of sessions %s are free", len(freed), ", ".join(map(str, sessions)))
+        logger.info("%d leases of sessions %s are free", len(freed), ", ".join(map(str, sessions)))
         await connection.fetch(_LEAP, dump_rows([{"id": row["tx_id"]} for row in freed]), _VERSION_LEAP)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
@@ -40,15 +41,17 @@ async def _upgrade(url: URL, engine: AsyncEngine) -> None:
             if not is_sqlite(url):
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             await connection.run_sync(_run_alembic)
+    except CommandError as error:
+        raise unusable(url, error, "its schema is not of this version of Koukan: ") from None
     except (SQLAlchemyError, *postgresql.ERRORS) as error:
         raise unusable(url, getattr(error, "orig", None) or error) from None
     finally:
         await engine.dispose()
 
 
-def unusable(url: URL, error: BaseException) -> StartupError:
+def unusable(url: URL, error: BaseException, what: str = "") -> StartupError:
     """Why the program does not start, without the password."""
-    reason = one_line(error)
+    reason = what + one_line(error)
     if url.password:
         reason = reason.replace(str(url.password), "***")
     return StartupError(f"storage.url: cannot use the database {described(url)}: {reason}")

@@ -105,10 +105,7 @@ class _Transaction(Connection):
         return rows
 
     async def write_rows(self, statement: Statement, rows: Sequence[Sequence[object]]) -> None:
-        try:
-            await self._connection.executemany(statement.postgresql, rows)
-        except ERRORS as error:
-            raise self._trouble(error) from error
+        await self.fetch(statement, *zip(*rows, strict=True))
 
     async def try_lock(self, key: int) -> bool:
         return bool((await self.fetch(_TRY_LOCK, key))[0]["locked"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from koukan.errors import StoreError
 from koukan.storage.database import Database
@@ -33,8 +33,7 @@ class Session:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = session_id
-        #: what else is done with every heartbeat
-        self.upkeep: list[Callable[[], Awaitable[None]]] = []
+        self._upkeep: Sequence[Callable[[], Awaitable[None]]] = ()
         self._fenced = False
         self._database = database
         self._interval = interval
@@ -57,8 +56,9 @@ class Session:
             self._fence("the database did not confirm it in time")
         return self._fenced
 
-    def start(self) -> None:
-        """Begin with the heartbeat."""
+    def start(self, upkeep: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
+        """Begin with the heartbeat, and with what else is to be done at every beat."""
+        self._upkeep = upkeep
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -77,7 +77,7 @@ class Session:
             return
         self._refreshed = asked
         await self._database.fetch(_FORGET, FORGET_AFTER * self._interval)
-        for act in self.upkeep:
+        for act in self._upkeep:
             await act()
 
     async def uri_of(self, session_id: int) -> str | None:

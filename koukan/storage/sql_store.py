@@ -46,11 +46,11 @@ logger = logging.getLogger("koukan.storage")
 class SqlStore(Store):
     """See the Store protocol."""
 
-    def __init__(self, database: Database, session: Session, config: StorageConfig) -> None:
+    def __init__(self, database: Database, session: Session, leases: Leases, config: StorageConfig) -> None:
         self._database = database
         self._session = session
+        self._leases = leases
         self._blob_refresh = config.blob_tx_refresh_interval
-        self._leases = Leases(database, session.id, config.session_refresh_interval)
         self._intake = Intake(database, session.id)
         self._writer = Writer(database)
 
@@ -63,16 +63,16 @@ class SqlStore(Store):
         url = database_url(config)
         await upgrade(url)
         database = await _open_database(url)
+        interval = config.session_refresh_interval
         try:
-            session = await Session.begin(database, session_uri, config.session_refresh_interval, on_fenced)
-            store = cls(database, session, config)
-            await store._leases.reap()
-        except StoreError as error:
+            session = await Session.begin(database, session_uri, interval, on_fenced)
+            leases = Leases(database, session.id, interval)
+            await leases.reap()
+        except BaseException as error:
             await database.close()
-            raise unusable(url, error) from None
-        session.upkeep += [store._leases.reap, store._leases.release_strays]
-        session.start()
-        return store
+            raise unusable(url, error) if isinstance(error, StoreError) else error from None
+        session.start([leases.reap, leases.release_strays])
+        return cls(database, session, leases, config)
 
     async def close(self) -> None:
         await self._writer.close()

@@ -43,11 +43,11 @@ class SqliteDatabase(Database):
     async def open(cls, path: str) -> SqliteDatabase:
         """Open the file for this process alone. Raises StartupError."""
         lock = lock_file(path)
-        connection = await _connect(path, lock)
-        connection.row_factory = sqlite3.Row
-        for pragma in _PRAGMAS:
-            await connection.execute_fetchall(f"PRAGMA {pragma}")
-        return cls(connection, lock)
+        try:
+            return cls(await _connect(path), lock)
+        except sqlite3.Error as error:
+            lock.close()
+            raise StartupError(f"storage.url: cannot use {path}: {one_line(error)}") from None
 
     async def _fetch(self, statement: Statement, parameters: Sequence[object]) -> Sequence[Row]:
         async with self._turn:
@@ -123,9 +123,13 @@ def lock_file(path: str) -> IO[bytes]:
     return file
 
 
-async def _connect(path: str, lock: IO[bytes]) -> aiosqlite.Connection:
+async def _connect(path: str) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(path, isolation_level=None)
     try:
-        return await aiosqlite.connect(path, isolation_level=None)
-    except sqlite3.Error as error:
-        lock.close()
-        raise StartupError(f"storage.url: cannot use {path}: {one_line(error)}") from None
+        for pragma in _PRAGMAS:
+            await connection.execute_fetchall(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        await connection.close()
+        raise
+    connection.row_factory = sqlite3.Row
+    return connection

@@ -34,14 +34,21 @@ class Statement:
 
     Marks in braces stand for what differs: `{now}` the database's clock in seconds since 1970, `{for_update…}` and
     `{skip_locked}` row locks, `{json_list}` and `{json_array}` functions, `{rows}` the rows of the first parameter under the
-    name `r`, with the columns that `rows` declares.
+    name `r`, with the columns that `rows` declares. `{columns}` are rows of bytes, which do not go into JSON: PostgreSQL
+    takes an array for each column of the types that `columns` declares, SQLite one row after the other.
     """
 
     __slots__ = ("postgresql", "sqlite")
 
-    def __init__(self, template: str, *, rows: str = "") -> None:
-        self.postgresql = template.format(rows=f"json_to_recordset($1::json) AS r({rows})", **_POSTGRESQL)
-        self.sqlite = _PARAMETER.sub(r"?\1", template.format(rows=_sqlite_rows(rows), **_SQLITE))
+    def __init__(self, template: str, *, rows: str = "", columns: str = "") -> None:
+        types = list(filter(None, columns.split(", ")))
+        arrays = ", ".join(f"${number}::{name}[]" for number, name in enumerate(types, 1))
+        values = ", ".join(f"${number}" for number, _ in enumerate(types, 1))
+        self.postgresql = template.format(
+            rows=f"json_to_recordset($1::json) AS r({rows})", columns=f"SELECT * FROM unnest({arrays})", **_POSTGRESQL
+        )
+        sqlite = template.format(rows=_sqlite_rows(rows), columns=f"VALUES ({values})", **_SQLITE)
+        self.sqlite = _PARAMETER.sub(r"?\1", sqlite)
 
 
 def _sqlite_rows(columns: str) -> str:

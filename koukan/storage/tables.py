@@ -3,6 +3,10 @@
 Rows have numbers that processes make up without asking the database (rows.Numbers); public ids are text. Work and history are
 apart: `queue` is narrow and holds only what is still to be done, so that claiming stays cheap whatever lies in `transactions`.
 Times are the database's own, in seconds since 1970.
+
+Foreign keys stand where two processes could disagree: on what refers to a blob while another one deletes it. The others would
+cost as much as the rows themselves, when they are written and again when they are deleted; what belongs to a transaction is
+written in one database transaction, and deleted in one (`collection`).
 """
 
 from __future__ import annotations
@@ -67,7 +71,7 @@ Index("transactions_final", transactions.c.updated, postgresql_where=_final, sql
 queue = Table(
     "queue",
     metadata,
-    Column("tx_id", _Number, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tx_id", _Number, primary_key=True, autoincrement=False),
     #: NULL while blobs are missing
     Column("due_at", Double),
     Column("destination", Text, nullable=False),
@@ -83,13 +87,13 @@ queue = Table(
 _claimable = text("session_id IS NULL AND held IS NULL")
 _leased = text("session_id IS NOT NULL")
 Index("queue_due", queue.c.due_at, postgresql_where=_claimable, sqlite_where=_claimable)
-Index("queue_leased", queue.c.session_id, postgresql_where=_leased, sqlite_where=_leased)
+Index("queue_leased", queue.c.tx_id, postgresql_where=_leased, sqlite_where=_leased)
 
 #: attempts that have ended, with their answers
 attempts = Table(
     "attempts",
     metadata,
-    Column("tx_id", _Number, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tx_id", _Number, primary_key=True, autoincrement=False),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("session_id", Integer, nullable=False),
     Column("responses", Text, nullable=False),
@@ -124,7 +128,7 @@ blob_chunks = Table(
 blob_refs = Table(
     "blob_refs",
     metadata,
-    Column("tx_id", _Number, ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tx_id", _Number, primary_key=True, autoincrement=False),
     Column("name", Text, primary_key=True),
     Column("blob_id", _Number, ForeignKey("blobs.id"), nullable=False),
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from koukan.errors import StaleAttempt, StoreError
-from koukan.storage.body import INSERT_CHUNK, Chunk
+from koukan.storage.body import INSERT_CHUNKS, Chunk
 from koukan.storage.database import Connection, Row
 from koukan.storage.rows import Record, dump_responses, dump_rows
 from koukan.storage.statement import Statement
@@ -77,7 +77,7 @@ async def insert_all(connection: Connection, inserts: Sequence[Insert]) -> None:
     await _bulk(connection, _INSERT_BLOBS, [row for i in inserts for row in i.blobs])
     chunks = [chunk for i in inserts for chunk in i.chunks]
     if chunks:
-        await connection.write_rows(INSERT_CHUNK, chunks)
+        await connection.write_rows(INSERT_CHUNKS, chunks)
     await _bulk(connection, _KEEP_STAGED, [row for i in inserts for row in i.staged])
     await _bulk(connection, _INSERT_REFS, [row for i in inserts for row in i.refs])
     await _bulk(connection, _INSERT_QUEUE, [row for i in inserts for row in i.queue])

@@ -58,7 +58,7 @@ def _create_queue() -> None:
         sa.Column("held", sa.Text()),
     )
     _create_partial_index("queue_due", "queue", "due_at", "session_id IS NULL AND held IS NULL")
-    _create_partial_index("queue_leased", "queue", "session_id", "session_id IS NOT NULL")
+    _create_partial_index("queue_leased", "queue", "tx_id", "session_id IS NOT NULL")
     op.create_table(
         "attempts",
         _transaction_number(),
@@ -101,9 +101,7 @@ def _create_blobs() -> None:
 
 
 def _transaction_number() -> sa.Column[int]:
-    return sa.Column(
-        "tx_id", _NUMBER, sa.ForeignKey("transactions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    return sa.Column("tx_id", _NUMBER, primary_key=True, autoincrement=False)
 
 
 def _create_partial_index(name: str, table: str, column: str, condition: str) -> None:
