@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := koukan operator tests
 
-.PHONY: setup run test lint fmt generate bench constraints clean
+.PHONY: setup run test lint fmt generate bench constraints clean images test-cluster
 
 setup: $(STAMP)
 
@@ -39,3 +39,17 @@ constraints:  ## pin the newest versions that pyproject.toml allows
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .dev
+
+IMAGE_REGISTRY ?= localhost
+IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# The first of these that works here: a docker without its daemon does not.
+IMAGE_BUILD ?= $(shell for build in "docker build" "podman build" "buildah build"; do \
+	$${build% *} info >/dev/null 2>&1 && echo "$$build" && break; done)
+
+images:  ## both container images; IMAGE_BUILD is the command, IMAGE_REGISTRY and IMAGE_TAG the names
+	@test -n "$(IMAGE_BUILD)" || (echo "error: no docker, podman or buildah works here; set IMAGE_BUILD to a command that takes the options of docker build" >&2; exit 1)
+	$(IMAGE_BUILD) --target koukan --tag $(IMAGE_REGISTRY)/koukan:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) .
+	$(IMAGE_BUILD) --target operator --tag $(IMAGE_REGISTRY)/koukan-operator:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) .
+
+test-cluster: setup  ## everything on a real node: KUBECONFIG's, or one that is started for it and taken down again
+	tests/cluster/run
