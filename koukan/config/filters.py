@@ -182,16 +182,19 @@ class PluginPolicy(PolicyOptions):
     open: ClassVar[bool] = True
 
 
+#: every name a built-in policy answers to
+POLICY_NAMES: dict[str, type[PolicyOptions]] = {
+    name: model
+    for model in (AddressListPolicy, DestDomainPolicy, HelloPolicy)
+    for name in get_args(model.model_fields["name"].annotation)
+}
+
+
 def _policy_kind(value: Any) -> str:
     if isinstance(value, ConfigModel):
         return type(value).__name__
     name = value.get("name") if isinstance(value, dict) else None
-    return {
-        "address_list": "AddressListPolicy",
-        "dest_domain": "DestDomainPolicy",
-        "hello": "HelloPolicy",
-        "hello_policy": "HelloPolicy",
-    }.get(str(name), "PluginPolicy")
+    return POLICY_NAMES.get(str(name), PluginPolicy).__name__
 
 
 Policy = Annotated[

@@ -1,0 +1,36 @@
+"""The built-in filters: which module makes which. A new filter is a module, an options model and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from koukan.chain.filter import Context, Filter
+from koukan.chain.filters import (
+    hello,
+    received_header,
+)
+from koukan.chain.plugins import Plugins
+from koukan.config import filters
+from koukan.config.filters import FilterOptions
+from koukan.errors import ConfigError
+
+_BUILDERS: dict[type[FilterOptions], Callable[[Any, Context], Filter | None]] = {
+    filters.Hello: hello.build,
+    filters.ReceivedHeader: received_header.build,
+}
+
+#: these look plug-ins up
+_BUILDERS_WITH_PLUGINS: dict[type[FilterOptions], Callable[[Any, Context, Plugins], Filter | None]] = {}
+
+
+def build_filter(options: FilterOptions, context: Context, plugins: Plugins) -> Filter | None:
+    """The filter that an item of a chain asks for; None when its options turn it off. Raises ConfigError."""
+    kind = type(options)
+    if kind is filters.PluginFilter:
+        return plugins.filter(options.filter, dict(options.model_extra or {}), context)
+    if kind in _BUILDERS:
+        return _BUILDERS[kind](options, context)
+    if kind in _BUILDERS_WITH_PLUGINS:
+        return _BUILDERS_WITH_PLUGINS[kind](options, context, plugins)
+    raise ConfigError(f"{options.filter} cannot stand here")

@@ -1,0 +1,38 @@
+"""What a routing policy is: it says where one recipient goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from koukan.chain.filter import Context
+from koukan.chain.transaction import Recipient, Route, Transaction
+from koukan.config.filters import Destination
+from koukan.errors import ConfigError
+from koukan.model import Response
+
+
+class RoutingPolicy(Protocol):
+    """Made once when the configuration is loaded; serves all transactions, concurrently."""
+
+    async def route(self, tx: Transaction, recipient: Recipient) -> Route | Response | None:
+        """Where the recipient goes, why it is rejected, or None: not this policy's, a later router may take it."""
+        ...
+
+
+#: what `modules.recipient_router_policy` names: options as they stand in the file, without `name`
+PolicyFactory = Callable[[Mapping[str, Any], Context], RoutingPolicy]
+
+
+def make_route(destination: Destination, context: Context) -> Route | None:
+    """The route to a configured destination; None for the placeholder that names no endpoint. Raises ConfigError.
+
+    The destination's options lie over the endpoint's, in a map of the route's own.
+    """
+    if destination.endpoint is None:
+        return None
+    endpoint = context.endpoint(destination.endpoint)
+    if endpoint is None:
+        raise ConfigError(f"there is no rest_endpoint {destination.endpoint!r}")
+    hosts = tuple(host.host_port for host in destination.host_list or ())
+    return Route(endpoint, hosts, {**endpoint.options, **destination.options})
