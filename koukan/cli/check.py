@@ -9,9 +9,7 @@ from typing import Any
 from koukan.chain.filter import Context
 from koukan.chain.plugins import Plugins
 from koukan.cli.process import EXIT_OK, EXIT_UNUSABLE, print_error
-from koukan.config.base import ConfigModel
 from koukan.config.files import load_any
-from koukan.config.loader import Loaded
 from koukan.config.router import RouterConfig
 from koukan.errors import ConfigError
 from koukan.router.chains import check_chains
@@ -30,7 +28,7 @@ def register(commands: Any) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     try:
-        loaded: Loaded[ConfigModel] = load_any(options.file)
+        loaded = load_any(options.file)
         if isinstance(loaded.config, RouterConfig):
             check_chains(Context(loaded.config), Plugins.load(loaded.config.modules))
     except ConfigError as error:

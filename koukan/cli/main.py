@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from koukan.cli import check, db, dev, programs, send
+from koukan.cli import check, db, dev, peers, programs, send
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="koukan", description="A mail gateway between SMTP and applications that lives on Kubernetes."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (dev, programs, check, send, db):
+    for command in (dev, programs, check, send, peers, db):
         command.register(commands)
     options = parser.parse_args(arguments)
     code: int = options.run(options)

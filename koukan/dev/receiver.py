@@ -1,0 +1,235 @@
+"""A sample application that takes mail by REST: envelope, parsed message, attachments, raw bytes (rest-api.md §8).
+
+Per transaction it leaves in its directory `ID.json` (envelope, filter_output and the parsed message), `ID.eml` (the raw
+message) and `ID.BLOB` (each attachment). Write your own in any language: these six routes are all it takes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from koukan.errors import StartupError
+from koukan.model import HostPort
+
+#: bytes of the largest upload
+UPLOAD_LIMIT = 64 * 1024 * 1024
+
+#: blob ids name files here
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_OK = {"code": 250, "message": "2.0.0 ok"}
+
+
+@dataclass(slots=True)
+class ReceivedTransaction:
+    """One transaction as it was received."""
+
+    id: str
+    #: the create request
+    envelope: Mapping[str, Any]
+    filter_output: dict[str, Any] = field(default_factory=dict)
+    #: the parsed message (message-json.md §2), for routes with receive_parsing
+    message: Mapping[str, Any] | None = None
+    #: attachments by blob id; None: not uploaded yet
+    blobs: dict[str, bytes | None] = field(default_factory=dict)
+    body: bytes | None = None
+    cancelled: bool = False
+    version: int = 1
+
+
+class Receiver:
+    """The application. `transactions` holds everything by id."""
+
+    def __init__(
+        self, directory: Path | None = None, arrived: Callable[[ReceivedTransaction], None] = lambda received: None
+    ) -> None:
+        self.transactions: dict[str, ReceivedTransaction] = {}
+        self.address = HostPort("", 0)
+        self._directory = directory
+        self._arrived = arrived
+        self._numbers = itertools.count(1)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, address: HostPort) -> None:
+        """Listen. Raises StartupError when the address is taken."""
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        app = web.Application(client_max_size=UPLOAD_LIMIT)
+        app.router.add_post("/senders/{sender}/transactions", self._create)
+        app.router.add_post("/mail", self._create)
+        app.router.add_get("/transactions/{id}", self._get)
+        app.router.add_patch("/transactions/{id}", self._patch)
+        app.router.add_post("/transactions/{id}/message_builder", self._message)
+        app.router.add_put("/transactions/{id}/blob/{blob}", self._put_blob)
+        app.router.add_put("/transactions/{id}/body", self._put_body)
+        app.router.add_post("/transactions/{id}/cancel", self._cancel)
+        app.router.add_get("/healthz", self._healthz)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise StartupError(f"receiver: cannot listen on {address}: {error.strerror or error}") from None
+        self._runner = runner
+        self.address = HostPort(*runner.addresses[0][:2])
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    # --- routes ----------------------------------------------------------------------------------------------------------
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        document = await _json(request)
+        received = ReceivedTransaction(f"{next(self._numbers):06}", document, document.get("filter_output", {}))
+        self.transactions[received.id] = received
+        location = _base(request, received)
+        return self._answer(request, received, 201, {"location": location})
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        return self._answer(request, self._find(request))
+
+    async def _patch(self, request: web.Request) -> web.StreamResponse:
+        received = self._find(request)
+        update = await _json(request) if request.body_exists else {}
+        if set(update) - {"filter_output"}:
+            raise web.HTTPBadRequest(text="only filter_output can be updated here")
+        received.filter_output.update(update.get("filter_output", {}))
+        received.version += 1
+        return self._answer(request, received)
+
+    async def _message(self, request: web.Request) -> web.StreamResponse:
+        received = self._find(request)
+        received.message = await _json(request)
+        received.blobs = dict.fromkeys(_blob_ids(received.message))
+        for name in received.blobs:
+            if not _PLAIN_ID.fullmatch(name):
+                raise web.HTTPBadRequest(text=f"blob id {name!r}: letters, digits, - and _ only")
+        received.version += 1
+        return self._answer(request, received)
+
+    async def _put_blob(self, request: web.Request) -> web.StreamResponse:
+        received = self._find(request)
+        name = request.match_info["blob"]
+        if name not in received.blobs:
+            raise web.HTTPNotFound(text=f"the message has no blob {name!r}")
+        received.blobs[name] = await _whole(request)
+        received.version += 1
+        return _empty()
+
+    async def _put_body(self, request: web.Request) -> web.StreamResponse:
+        received = self._find(request)
+        received.body = await _whole(request)
+        received.version += 1
+        self._keep(received)
+        self._arrived(received)
+        return _empty()
+
+    async def _cancel(self, request: web.Request) -> web.StreamResponse:
+        self._find(request).cancelled = True
+        return web.Response(text="")
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok\n")
+
+    # --- what they share -------------------------------------------------------------------------------------------------
+
+    def _find(self, request: web.Request) -> ReceivedTransaction:
+        found = self.transactions.get(request.match_info["id"])
+        if found is None:
+            raise web.HTTPNotFound(text="unknown transaction")
+        return found
+
+    def _answer(
+        self,
+        request: web.Request,
+        received: ReceivedTransaction,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> web.Response:
+        base = _base(request, received)
+        document: dict[str, Any] = {k: v for k, v in received.envelope.items() if k in ("remote_host", "local_host")}
+        document["mail_from"], document["mail_response"] = {}, _OK
+        document["rcpt_to"] = [{} for _ in received.envelope.get("rcpt_to", [])]
+        document["rcpt_response"] = [_OK for _ in document["rcpt_to"]]
+        builder: dict[str, Any] = {"uri": f"{base}/message_builder"}
+        if received.message is not None:
+            builder = {"blob_status": {name: _blob(base, name, data) for name, data in received.blobs.items()}}
+        done = received.body is not None
+        document["body"] = {"blob_status": {"uri": f"{base}/body", "finalized": done}, "message_builder": builder}
+        if done:
+            document["data_response"] = _OK
+        return web.Response(
+            status=status,
+            body=orjson.dumps(document),
+            content_type="application/json",
+            headers={"etag": str(received.version), **(headers or {})},
+        )
+
+    def _keep(self, received: ReceivedTransaction) -> None:
+        if self._directory is None or received.body is None:
+            return
+        stem = self._directory / received.id
+        summary = {
+            "envelope": received.envelope,
+            "filter_output": received.filter_output,
+            "message": received.message,
+        }
+        stem.with_suffix(".json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        stem.with_suffix(".eml").write_bytes(received.body)
+        for name, data in received.blobs.items():
+            if data is not None:
+                stem.with_suffix(f".{name}").write_bytes(data)
+
+
+def _base(request: web.Request, received: ReceivedTransaction) -> str:
+    return f"{request.url.origin()}/transactions/{received.id}"
+
+
+def _blob(base: str, name: str, data: bytes | None) -> dict[str, Any]:
+    return {"uri": f"{base}/blob/{name}", "finalized": data is not None}
+
+
+def _blob_ids(node: Any) -> Iterator[str]:
+    """The ids of all blobs that a parsed message refers to."""
+    if isinstance(node, dict):
+        content = node.get("content")
+        if isinstance(content, dict) and "create_id" in content:
+            yield str(content["create_id"])
+        for value in node.values():
+            yield from _blob_ids(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _blob_ids(item)
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="content-type must be application/json")
+    try:
+        document = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise web.HTTPBadRequest(text=f"invalid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise web.HTTPBadRequest(text="must be a JSON object")
+    return document
+
+
+async def _whole(request: web.Request) -> bytes:
+    if "content-range" in request.headers:
+        raise web.HTTPBadRequest(text="this receiver takes whole uploads only")
+    return await request.read()
+
+
+def _empty() -> web.Response:
+    return web.Response(body=b"{}", content_type="application/json")

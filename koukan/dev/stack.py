@@ -1,0 +1,167 @@
+"""Everything on loopback: router, gateway, mail sink and sample receiver as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+from collections.abc import Callable, Collection
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from koukan.blob.bodies import BytesBody
+from koukan.config.gateway import SmtpHostConfig, SmtpTlsConfig
+from koukan.dev import files
+from koukan.dev.files import Ports
+from koukan.dev.processes import Processes, Program
+from koukan.dev.timeline import Timeline
+from koukan.errors import StartupError
+from koukan.model import HostPort, Mailbox, Step
+from koukan.smtp.client import SmtpUpstream
+from koukan.smtp.pool import ConnectionPool
+
+logger = logging.getLogger("koukan.dev")
+
+#: seconds in which everything must be ready: a first start creates the database
+READY_TIMEOUT = 60.0
+#: seconds between looks at what is not ready yet
+_READY_POLL = 0.1
+#: the parts, in the order they are started
+PARTS = ("sink", "receiver", "router", "gateway")
+
+
+class Stack:
+    """The processes. `show` prints a line for the user."""
+
+    def __init__(self, directory: Path, ports: Ports, show: Callable[[str], None]) -> None:
+        self.directory = directory.absolute()
+        self.ports = ports
+        self.stopping = asyncio.Event()
+        self.timeline = Timeline(show)
+        self.processes = Processes(self._heard)
+        self._show = show
+        self._without: Collection[str] = ()
+
+    async def start(self, without: Collection[str] = ()) -> None:
+        """Start all parts but those in `without`, and wait until they are ready. Raises StartupError."""
+        files.prepare(self.directory)
+        self._without = without
+        for name in PARTS:
+            if name not in without:
+                self.processes.start(self.program(name))
+        try:
+            async with asyncio.timeout(READY_TIMEOUT):
+                await self._wait_ready()
+        except TimeoutError:
+            await self.stop()
+            raise StartupError(f"not everything was ready within {READY_TIMEOUT:g} s; see the lines above") from None
+
+    async def stop(self) -> None:
+        await self.processes.stop()
+
+    def program(self, name: str) -> Program:
+        """How a part is started; the same command works in another terminal."""
+        ports = self.ports
+        arguments = {
+            "sink": ["sink", "--listen", f"127.0.0.1:{ports.sink}", "--directory", str(self.directory / "mail")],
+            "receiver": [
+                "receiver", "--listen", f"127.0.0.1:{ports.receiver}", "--directory", str(self.directory / "received"),
+            ],
+            "router": ["router", str(files.configuration("router.yaml"))],
+            "gateway": ["gateway", str(files.configuration("gateway.yaml"))],
+        }  # fmt: skip
+        return Program(name, arguments[name], files.environment(self.directory, ports))
+
+    def describe(self) -> str:
+        """What listens where."""
+        p = self.ports
+        rows = [
+            (f"SMTP {p.mx}", "mail from outside, for example.com and bob@rest-application.example.com"),
+            (f"SMTP {p.msa}, TLS {p.smtps}", f"submission, to anywhere (AUTH {files.USER}:{files.USER} under TLS)"),
+            (f"HTTP {p.router}", f"REST: http://127.0.0.1:{p.router}/senders/submission/transactions"),
+            (f"HTTP {p.gateway}", "the gateway's side towards the router"),
+            (f"HTTP {p.receiver}", "sample receiver: what bob@rest-application.example.com gets"),
+            (f"SMTP {p.sink}", "mail sink: example.com and the rest of the world"),
+        ]
+        return "\n".join(f"  {where:<22} {what}" for where, what in rows)
+
+    async def send_hello(self) -> None:
+        """A first mail, by SMTP, the long way: SMTP to gateway to router to gateway to SMTP. Raises StartupError."""
+        message = EmailMessage()
+        message["From"], message["To"] = "Ann <ann@example.net>", "bob@example.com"
+        message["Subject"], message["Date"] = "Hello from koukan dev", email.utils.localtime()
+        message["Message-ID"] = email.utils.make_msgid(domain="example.net")
+        message.set_content("This mail went SMTP -> gateway -> router -> gateway -> SMTP.\n")
+        pool = ConnectionPool()
+        host = SmtpHostConfig(ehlo_host="client.example.net", timeout=30, tls=SmtpTlsConfig(mode="none"))
+        upstream = SmtpUpstream(pool, host, HostPort("127.0.0.1", self.ports.mx))
+        body = BytesBody(message.as_bytes().replace(b"\n", b"\r\n"))
+        result = await upstream.step(Step(Mailbox("ann@example.net"), [Mailbox("bob@example.com")], body))
+        await upstream.cancel()
+        await pool.close()
+        answers = [result.mail, *result.rcpt, result.data]
+        failed = next((answer for answer in answers if answer is not None and answer.failed), None)
+        if failed is not None:
+            raise StartupError(f"the first mail was refused: {failed}")
+
+    async def shown(self, count: int, timeout: float) -> None:
+        """Wait until `count` mails have been shown. Raises StartupError."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.timeline.wait_shown(count)
+        except TimeoutError:
+            raise StartupError(f"no mail arrived within {timeout:g} s; see the lines above") from None
+
+    # --- what the processes say ------------------------------------------------------------------------------------------
+
+    def _heard(self, name: str, event: dict[str, Any] | None, line: str) -> None:
+        if event is None:
+            self._show(f"{name}: {line}")
+        elif event.get("event") == "mail":
+            self.timeline.arrived({**event, "program": name})
+        elif event.get("message") == "transaction" and event.get("logger") == "koukan.router":
+            self.timeline.attempted(event)
+        elif event.get("level") in ("WARNING", "ERROR", "CRITICAL"):
+            self._show(f"{name}: {event.get('level')} {event.get('message')}")
+            if event.get("exception"):
+                self._show(str(event["exception"]))
+
+    # --- readiness -------------------------------------------------------------------------------------------------------
+
+    async def _wait_ready(self) -> None:
+        waits = [self._http_ready(name) for name in PARTS if name not in self._without and name != "sink"]
+        if "sink" not in self._without:
+            waits.append(self._smtp_ready(self.ports.sink))
+        await asyncio.gather(*waits)
+
+    async def _http_ready(self, name: str) -> None:
+        port = {"router": self.ports.router, "gateway": self.ports.gateway, "receiver": self.ports.receiver}[name]
+        path = "healthz" if name == "receiver" else "readyz"
+        async with aiohttp.ClientSession() as http:
+            while True:
+                self._raise_unusable()
+                try:
+                    async with http.get(f"http://127.0.0.1:{port}/{path}") as response:
+                        if response.status == 200 and self.processes.pid(name) is not None:
+                            return
+                except aiohttp.ClientError:
+                    logger.debug("%s does not listen yet", name)
+                await asyncio.sleep(_READY_POLL)
+
+    async def _smtp_ready(self, port: int) -> None:
+        while True:
+            self._raise_unusable()
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(_READY_POLL)
+            else:
+                writer.close()
+                return
+
+    def _raise_unusable(self) -> None:
+        if self.processes.unusable is not None:
+            raise StartupError(f"{self.processes.unusable} cannot start; its reason is above")
