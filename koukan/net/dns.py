@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -49,6 +50,9 @@ UDP_PAYLOAD = 1232
 #: characters of a name that is looked at: no name in U-labels is longer
 MAX_NAME = 1024
 DNS_PORT = 53
+
+_BRACKETED = re.compile(r"\[([^\]]*)\](?::([0-9]{1,5}))?")
+_WITH_PORT = re.compile(r"([^:]*):([0-9]{1,5})")
 
 IpAddress = IPv4Address | IPv6Address
 T = TypeVar("T")
@@ -270,16 +274,12 @@ def _stub(config: DnsConfig) -> dns.asyncresolver.Resolver:
 
 def _name_server(text: str) -> dns.nameserver.Nameserver:
     """`192.0.2.1`, `192.0.2.1:5353`, `2001:db8::1` or `[2001:db8::1]:53`."""
-    host, port = text, str(DNS_PORT)
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") or port
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
+    found = _BRACKETED.fullmatch(text) or _WITH_PORT.fullmatch(text)
+    host, port = (found[1], int(found[2] or DNS_PORT)) if found else (text, DNS_PORT)
     try:
-        if not 0 < int(port) < 65536:
+        if not 0 < port < 65536:
             raise ValueError(port)
-        return dns.nameserver.Do53Nameserver(str(ip_address(host)), int(port))
+        return dns.nameserver.Do53Nameserver(str(ip_address(host)), port)
     except ValueError:
         raise ConfigError(
             f"dns.nameservers: {text!r} is no address; write 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53"
@@ -294,9 +294,10 @@ def _question(name: str) -> dns.name.Name | None:
     if not text:
         return None
     try:
-        return dns.name.from_text(text, dns.name.root)
+        question = dns.name.from_text(text, dns.name.root)
     except (dns.exception.DNSException, UnicodeError):
         return None
+    return None if question == dns.name.root else question
 
 
 def _negative(status: Status, ttl: float) -> Answer[Any]:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import dns.exception
 import dns.flags
@@ -83,7 +83,7 @@ def _parse_line(zone: Zone, line: str) -> None:
     elif behaviour == "!delay":
         seconds, _, tail = rest.partition(" ")
         records.delay = float(seconds)
-    records.data.append(dns.rdata.from_text(dns.rdataclass.IN, rdtype, tail, origin=dns.name.root))
+    records.data.append(dns.rdata.from_text(dns.rdataclass.IN, rdtype, tail, origin=dns.name.root, relativize=False))
 
 
 class NameServer:
@@ -94,6 +94,8 @@ class NameServer:
         self.negative_ttl = negative_ttl
         #: how often each question came, by name without trailing dot and type
         self.queries: Counter[tuple[str, str]] = Counter()
+        #: set by every question
+        self.asked = asyncio.Event()
         #: the UDP payload size that the last question offered by EDNS, 0 without
         self.last_payload = 0
         #: put the end of an alias into the same response, as a recursive server does
@@ -176,6 +178,7 @@ class NameServer:
         except dns.exception.DNSException:
             return None
         question = query.question[0]
+        self.asked.set()
         self.queries[question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype)] += 1
         self.last_payload = query.payload
         response = dns.message.make_response(query, recursion_available=True)
@@ -235,8 +238,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Not every event loop derives its transports from this class.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._server.spawn(data, self._transport, addr)
