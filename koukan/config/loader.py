@@ -1,13 +1,18 @@
 """The one way to load a configuration file: YAML, `${NAME}` from the environment, types, references, warnings.
 
+`${NAME|form}` writes the value for where it stands: `host` puts an IPv6 address into brackets (for a URL), `any` is the
+wildcard address of its family (to listen on), `dashed` its name below a headless Service, `quote` escapes it for a URL.
+
 Every problem is one line that names the file, the line, what is wrong and what would be right.
 """
 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
+import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +31,19 @@ Path_ = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$(\$)?\{([^{}]*)\}")
 #: nesting of a file; more is a mistake or an attack, and would exhaust the stack
 _MAX_DEPTH = 50
+
+
+def _wildcard(address: str) -> str:
+    return "::" if ipaddress.ip_address(address).version == 6 else "0.0.0.0"
+
+
+#: what may follow a variable's name: pod addresses are of either family, and passwords hold any character
+_FORMS: dict[str, Callable[[str], str]] = {
+    "host": lambda value: f"[{value}]" if ":" in value else value,
+    "any": _wildcard,
+    "dashed": lambda value: value.replace(".", "-").replace(":", "-"),
+    "quote": lambda value: urllib.parse.quote(value, safe=""),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,10 @@ class _Document:
             known = known[:-1]
         return f"{self._name}:{self._lines.get(known, 1)}"
 
+    def line(self, problem: Problem) -> str:
+        """The problem as one line: where, what."""
+        return f"{self.where(problem.path)}: {dotted(problem.path)}: {problem.message}"
+
     def _yaml_problem(self, error: yaml.YAMLError) -> str:
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
             reason = " ".join(filter(None, (error.problem, error.context)))
@@ -102,14 +124,27 @@ class _Document:
         return value
 
     def _variable(self, found: re.Match[str], path: Path_) -> str:
-        escaped, name = found.groups()
+        escaped, text = found.groups()
         if escaped:
-            return f"${{{name}}}"
+            return f"${{{text}}}"
+        name, bar, form = text.partition("|")
         if name not in self._environment:
             self._problems.append(
-                f"{self.where(path)}: environment variable {name!r} is not set; write $${{{name}}} if the text itself is meant"
+                f"{self.where(path)}: environment variable {name!r} is not set; write $${{{text}}} if the text itself is meant"
             )
-        return self._environment.get(name, "")
+            return ""
+        value = self._environment[name]
+        return self._formed(name, value, form, path) if bar else value
+
+    def _formed(self, name: str, value: str, form: str, path: Path_) -> str:
+        if form not in _FORMS:
+            self._problems.append(f"{self.where(path)}: ${{{name}|{form}}}: the forms are {', '.join(_FORMS)}")
+            return ""
+        try:
+            return _FORMS[form](value)
+        except ValueError as error:
+            self._problems.append(f"{self.where(path)}: ${{{name}|{form}}}: {error}")
+            return ""
 
 
 def load(
@@ -123,15 +158,15 @@ def load(
     try:
         config = model.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_validation_problems(document, error, model))) from None
+        raise ConfigError("\n".join(map(document.line, validation_problems(document.data, error)))) from None
     problems, remarks = check(config)
     if problems:
-        raise ConfigError("\n".join(f"{document.where(p.path)}: {_dotted(p.path)}: {p.message}" for p in problems))
-    warnings = [f"{document.where(p.path)}: {_dotted(p.path)}: {p.message}" for p in remarks]
+        raise ConfigError("\n".join(map(document.line, problems)))
+    warnings = [document.line(p) for p in remarks]
     typos: list[str] = []
     for unknown_path, holder in _unknown_keys(config, ()):
         suggestion = suggest(str(unknown_path[-1]), _keys(type(holder)))
-        line = f"{document.where(unknown_path)}: unknown key {_dotted(unknown_path)!r} is ignored{suggestion}"
+        line = f"{document.where(unknown_path)}: unknown key {dotted(unknown_path)!r} is ignored{suggestion}"
         (typos if suggestion else warnings).append(line)
     return Loaded(config, warnings, typos)
 
@@ -172,16 +207,16 @@ def _unknown_keys(value: Any, path: Path_) -> Iterable[tuple[Path_, ConfigModel]
             yield from _unknown_keys(item, (*path, key))
 
 
-def _validation_problems(document: _Document, error: ValidationError, model: type[ConfigModel]) -> Iterable[str]:
+def validation_problems(data: Any, error: ValidationError) -> Iterable[Problem]:
+    """What pydantic found, in the house's words, with paths that exist in `data`."""
     for item in error.errors(include_url=False):
-        path = _real_path(document.data, item["loc"])
+        path = _real_path(data, item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "missing":
-            holder = _at(document.data, path[:-1])
-            message = f"is required{_misspelt(str(path[-1]), holder)}"
+            message = f"is required{_misspelt(str(path[-1]), _at(data, path[:-1]))}"
         elif item["type"] != "value_error":
             message = f"{message[:1].lower()}{message[1:]}, got {_short(item['input'])}"
-        yield f"{document.where(path)}: {_dotted(path)}: {message}"
+        yield Problem(path, message)
 
 
 def _real_path(data: Any, loc: Iterable[str | int]) -> Path_:
@@ -217,7 +252,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _dotted(path: Path_) -> str:
+def dotted(path: Path_) -> str:
+    """`chain[0].policy.name`."""
     out = ""
     for step in path:
         out += f"[{step}]" if isinstance(step, int) else f".{step}" if out else step

@@ -133,6 +133,8 @@ class RestEndpoint(ConfigModel):
     """Sender tag sent along."""
     options: dict[str, Any] = {}
     """`receive_parsing: {max_inline}`, `send_filter_output`."""
+    verify: bool | str | None = None
+    """Verify TLS certificates: true, false, or a CA file; absent: as rest_output says."""
 
 
 class RetryParams(ConfigModel):

@@ -113,7 +113,7 @@ class RestOutput(Upstream):
             url=endpoint.endpoint or "",
             sender=endpoint.sender,
             tag=endpoint.tag,
-            verify=options.verify,
+            verify=options.verify if endpoint.verify is None else endpoint.verify,
             rcpt_timeout=envelope_timeout,
             data_timeout=options.data_timeout,
             chunk_size=options.chunk_size,
