@@ -89,6 +89,13 @@ class Context:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: random.Random = field(default_factory=random.Random)
 
+    @property
+    def dns(self) -> Resolver:
+        """The resolver, for hooks. Raises RuntimeError where the caller only checks a configuration."""
+        if self.resolver is None:
+            raise RuntimeError("these filters were made to check a configuration, not to run")
+        return self.resolver
+
     def endpoint(self, name: str) -> RestEndpoint | None:
         """The rest_endpoint of that name."""
         return next((e for e in self.config.rest_endpoint if e.name == name), None)

@@ -7,8 +7,10 @@ from typing import Any
 
 from koukan.chain.filter import Context, Filter
 from koukan.chain.filters import (
+    dns_resolution,
     hello,
     received_header,
+    remote_host,
 )
 from koukan.chain.plugins import Plugins
 from koukan.config import filters
@@ -16,8 +18,10 @@ from koukan.config.filters import FilterOptions
 from koukan.errors import ConfigError
 
 _BUILDERS: dict[type[FilterOptions], Callable[[Any, Context], Filter | None]] = {
+    filters.DnsResolution: dns_resolution.build,
     filters.Hello: hello.build,
     filters.ReceivedHeader: received_header.build,
+    filters.RemoteHost: remote_host.build,
 }
 
 #: these look plug-ins up

@@ -103,6 +103,8 @@ class SpfCheck(FilterOptions):
     filter: Literal["spf_check"]
     extra_domains: list[str] = Field(default=[], validation_alias=AliasChoices("extra_domains", "domains"))
     """Domains to evaluate besides that of the envelope sender."""
+    received_hostname: str | None = None
+    """Our name in Received-SPF and in explanations; without it the clause is left out."""
 
 
 class AuthenticationResults(FilterOptions):
@@ -125,6 +127,8 @@ class DnsResolution(FilterOptions):
     """Resolve exactly this name."""
     allow_private: bool = False
     """Accept loopback, private and link-local addresses from DNS."""
+    own_hosts: list[str] = []
+    """Our own names and addresses: mail exchangers that are us, and those that are no better, are left out."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"overwrite"})
 
 

@@ -55,7 +55,7 @@ _BRACKETED = re.compile(r"\[([^\]]*)\](?::([0-9]{1,5}))?")
 _WITH_PORT = re.compile(r"([^:]*):([0-9]{1,5})")
 
 IpAddress = IPv4Address | IPv6Address
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Status(enum.Enum):
@@ -71,11 +71,11 @@ class Status(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class Answer(Generic[T_co]):
     """Records in the order of the response, empty unless OK; `ttl`: seconds for which the answer may be used again."""
 
     status: Status
-    records: tuple[T, ...] = ()
+    records: tuple[T_co, ...] = ()
     ttl: float = 0.0
 
     @property
@@ -173,8 +173,8 @@ class Resolver:
     async def host(self, name: str) -> Answer[IpAddress]:
         """The addresses of a host that the operator named: as the system's own programs look it up, with /etc/hosts and
         the search list of resolv.conf(5)."""
-        known = self._hosts.get(name.lower())
-        if known is not None:
+        known = self.known_host(name)
+        if known:
             return Answer(Status.OK, known)
         answer: Answer[IpAddress] = _NO_NAME
         for candidate in self._candidates(name):
@@ -182,6 +182,10 @@ class Resolver:
             if answer.ok or answer.failed:
                 break
         return answer
+
+    def known_host(self, name: str) -> tuple[IpAddress, ...]:
+        """The addresses that /etc/hosts has for a name."""
+        return self._hosts.get(name.lower(), ())
 
     def _candidates(self, name: str) -> list[str]:
         search = [f"{name}.{suffix.to_text(omit_final_dot=True)}" for suffix in self._stub.search]

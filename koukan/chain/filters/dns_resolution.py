@@ -1,0 +1,194 @@
+"""dns_resolution: turns the host names of the route into addresses, and says whether the envelope's domains take mail.
+
+A route that does not resolve loses its hosts, and `resolution_result` says why. The recipient is not answered here, so that a
+policy_action behind this filter can give the answer that the operator wants; where none does, the sink answers: 550 5.1.2 for
+NX, 450 4.4.3 for TEMP.
+
+Whose word a host is decides what it may lead to. A name from the configuration may be in /etc/hosts or in the search list of
+resolv.conf, and an address from there is taken as it is. The domain of a recipient is a stranger's word: nothing but public
+DNS speaks for it, and what leads to a private address is refused unless `allow_private`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from koukan.chain.filter import Context, Filter
+from koukan.chain.outputs import DnsResolutionOutput, DnsStatus
+from koukan.chain.transaction import Recipient, Transaction
+from koukan.config.filters import DnsResolution
+from koukan.message.address import Address, ascii_domain, parse_address
+from koukan.model import HostPort, Mailbox
+from koukan.net.dns import IpAddress, Status
+from koukan.net.exchanges import Exchanges, Ourselves, Reason, find_exchanges, usable_addresses
+from koukan.net.private import is_private
+
+logger = logging.getLogger("koukan.chain")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What became of one host or domain."""
+
+    status: DnsStatus
+    hosts: tuple[HostPort, ...] = ()
+
+
+class DnsResolutionFilter(Filter):
+    """Looks at the reverse-path, each recipient, and the route that a router filter has set for it."""
+
+    def __init__(self, options: DnsResolution, context: Context) -> None:
+        self._context = context
+        self._suffix = None if options.suffix is None else options.suffix.lower()
+        self._literal = None if options.literal is None else options.literal.lower()
+        self._static = tuple(host.host_port for host in options.static_hosts or ())
+        self._allow_private = options.allow_private
+        self._ourselves = _ourselves(options.own_hosts)
+
+    async def on_mail(self, tx: Transaction, mail_from: Mailbox) -> None:
+        address = parse_address(mail_from.address)
+        if address is None:
+            return
+        known = _output(tx)
+        result = _first_failure(known.mail_from_result, await self._domain(tx, address))
+        tx.add_output(replace(known, mail_from_result=result))
+
+    async def on_rcpt(self, tx: Transaction, recipient: Recipient) -> None:
+        address = parse_address(recipient.mailbox.address)
+        result = DnsStatus.NX if address is None else await self._domain(tx, address)
+        known = _output(tx)
+        tx.add_output(replace(known, rcpt_to_result=_at(known.rcpt_to_result, recipient.index, result)))
+        await self._resolve_route(tx)
+
+    async def _domain(self, tx: Transaction, address: Address) -> DnsStatus:
+        """Whether the domain takes mail; that it is our own is no fault of an envelope."""
+        if not self._matches(address.domain):
+            return DnsStatus.OK
+        return (await self._strangers_host(tx, HostPort(address.domain, 0), Ourselves())).status
+
+    async def _resolve_route(self, tx: Transaction) -> None:
+        route = tx.route
+        domains = {r.mailbox.domain for r in tx.recipients}
+        if route is None or not any(self._to_resolve(host, domains) for host in route.hosts):
+            return
+        found = await asyncio.gather(*(self._host(tx, host, domains) for host in route.hosts))
+        failed = next((f.status for f in found if f.status is not DnsStatus.OK), None)
+        hosts = () if failed else tuple(dict.fromkeys(host for f in found for host in f.hosts))
+        tx.route = replace(route, hosts=hosts)
+        tx.add_output(replace(_output(tx), resolution_result=failed or DnsStatus.OK))
+
+    async def _host(self, tx: Transaction, host: HostPort, domains: Container[str | None]) -> _Found:
+        if not self._to_resolve(host, domains):
+            return _Found(DnsStatus.OK, (host,))
+        ourselves = self._ourselves_at(tx.local_host, host.port)
+        if host.host.lower() in domains:
+            return await self._strangers_host(tx, host, ourselves)
+        return await self._operators_host(tx, host, ourselves)
+
+    async def _strangers_host(self, tx: Transaction, host: HostPort, ourselves: Ourselves) -> _Found:
+        """Where a domain from the envelope leads."""
+        if self._static:
+            return _Found(DnsStatus.OK, self._static)
+        literal = parse_address(f"x@{host.host}")
+        if literal is not None and literal.literal is not None:
+            return _found(tx, host, self._literal_host(literal.literal, ourselves))
+        if _ip(host.host) is not None:
+            # Without brackets it is a domain name, and no top-level domain is a number.
+            return _found(tx, host, Exchanges(reason=Reason.NO_DOMAIN))
+        return _found(tx, host, await self._exchanges(host.host, ourselves))
+
+    async def _operators_host(self, tx: Transaction, host: HostPort, ourselves: Ourselves) -> _Found:
+        """Where a host from the configuration leads: what /etc/hosts says, its mail exchangers, the host itself."""
+        if self._static:
+            return _Found(DnsStatus.OK, self._static)
+        known = self._context.dns.known_host(host.host)
+        if known:
+            return _found(tx, host, Exchanges(known))
+        exchanges = await self._exchanges(host.host, ourselves)
+        if exchanges.reason is Reason.NO_DOMAIN:
+            exchanges = await self._short_name(host.host)
+        return _found(tx, host, exchanges)
+
+    async def _exchanges(self, domain: str, ourselves: Ourselves) -> Exchanges:
+        return await find_exchanges(
+            self._context.dns,
+            domain,
+            ourselves=ourselves,
+            allow_private=self._allow_private,
+            rng=self._context.random,
+        )
+
+    async def _short_name(self, name: str) -> Exchanges:
+        """A name that only the search list makes complete."""
+        answer = await self._context.dns.host(name)
+        if answer.status is Status.NXDOMAIN:
+            return Exchanges(reason=Reason.NO_DOMAIN)
+        return usable_addresses([answer], self._allow_private)
+
+    def _literal_host(self, address: IpAddress, ourselves: Ourselves) -> Exchanges:
+        if address in ourselves.addresses:
+            return Exchanges(reason=Reason.LOOP)
+        if is_private(address) and not self._allow_private:
+            return Exchanges(reason=Reason.PRIVATE)
+        return Exchanges((address,))
+
+    def _ourselves_at(self, local_host: HostPort | None, port: int) -> Ourselves:
+        """What the configuration calls us, and the listener that this message came in by."""
+        address = None if local_host is None or local_host.port != port else _ip(local_host.host)
+        if address is None:
+            return self._ourselves
+        return replace(self._ourselves, addresses=self._ourselves.addresses | {address})
+
+    def _to_resolve(self, host: HostPort, domains: Container[str | None]) -> bool:
+        """An address from the configuration stands for itself; what looks like one in an envelope does not."""
+        return self._matches(host.host) and (_ip(host.host) is None or host.host.lower() in domains)
+
+    def _matches(self, host: str) -> bool:
+        name = host.lower()
+        return name == self._literal or (self._suffix is not None and name.endswith(self._suffix))
+
+
+def build(options: DnsResolution, context: Context) -> DnsResolutionFilter:
+    return DnsResolutionFilter(options, context)
+
+
+def _ourselves(own_hosts: Sequence[str]) -> Ourselves:
+    addresses = {text: _ip(text) for text in own_hosts}
+    names = (ascii_domain(text.lower().rstrip(".")) for text, address in addresses.items() if address is None)
+    return Ourselves(frozenset(name for name in names if name), frozenset(a for a in addresses.values() if a))
+
+
+def _ip(text: str) -> IpAddress | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _found(tx: Transaction, host: HostPort, exchanges: Exchanges) -> _Found:
+    if exchanges.reason is None:
+        return _Found(DnsStatus.OK, tuple(HostPort(str(address), host.port) for address in exchanges.addresses))
+    logger.info("%s: %r does not resolve: %s", tx.id, host.host, exchanges.reason.value)
+    return _Found(DnsStatus.TEMP if exchanges.reason.temporary else DnsStatus.NX)
+
+
+def _output(tx: Transaction) -> DnsResolutionOutput:
+    """What an earlier dns_resolution of the chain, or an earlier moment, has found."""
+    return tx.output(DnsResolutionOutput) or DnsResolutionOutput()
+
+
+def _first_failure(known: DnsStatus | None, new: DnsStatus) -> DnsStatus:
+    """Of several dns_resolution filters, each speaks only for the names that match it."""
+    return known if known else new
+
+
+def _at(results: Iterable[DnsStatus], index: int, new: DnsStatus) -> tuple[DnsStatus, ...]:
+    """`results` with `new` at `index`; recipients that never came here were answered before and count as OK."""
+    padded = [*results]
+    padded += [DnsStatus.OK] * (index + 1 - len(padded))
+    padded[index] = _first_failure(padded[index], new)
+    return tuple(padded)
