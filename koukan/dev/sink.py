@@ -1,9 +1,10 @@
 """A mail server that takes everything, keeps it in a directory, and fails on request.
 
-The beginning of a recipient's local part asks for a failure, as in the test server of the existing Koukan:
+The beginning of a local part asks for a failure, as in the test server of the existing Koukan:
 
-    rcpttemp…  rcptperm…  unknown…    450, 550 and 550 at RCPT
-    datatemp…  dataperm…              450 and 550 at the end of the data
+    sender     mailtemp…  mailperm…                           450 and 550 at MAIL
+    recipient  rcpttemp…  rcptperm…  unknown…  rcpttimeout…   450, 550, 550 and silence at RCPT
+               datatemp…  dataperm…  datatimeout…             450, 550 and silence at the end of the data
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ MESSAGE_LIMIT = 64 * 1024 * 1024
 #: recorded messages that are kept in memory; the directory keeps all
 _MEMORY = 10_000
 
+_SILENCE = "silence"
+_AT_MAIL = {"mailtemp": "450 4.3.2 mail temp", "mailperm": "550 5.7.1 mail perm"}
 _AT_RCPT = {
+    "rcpttimeout": _SILENCE,
     "rcpttemp": "450 4.2.1 rcpt temp",
     "rcptperm": "550 5.2.1 rcpt perm",
     "unknown": "550 5.1.1 no such user here",
 }
-_AT_DATA = {"datatemp": "450 4.2.0 data temp", "dataperm": "550 5.7.0 data perm"}
+_AT_DATA = {"datatimeout": _SILENCE, "datatemp": "450 4.2.0 data temp", "dataperm": "550 5.7.0 data perm"}
 _RECEIVED_ID = re.compile(r"\bid\s+(\S+?)[\s;]")
 
 
@@ -105,17 +109,26 @@ class MailSink:
 
     # aiosmtpd calls the hooks by these names.
 
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Sequence[str]
+    ) -> str:
+        failure = await _failure(address, _AT_MAIL)
+        if failure is None:
+            envelope.mail_from = address
+            envelope.mail_options.extend(options)
+        return failure or "250 2.1.0 ok"
+
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Sequence[str]
     ) -> str:
-        failure = _failure(address, _AT_RCPT)
+        failure = await _failure(address, _AT_RCPT)
         if failure is None:
             envelope.rcpt_tos.append(address)
         return failure or "250 2.1.5 ok"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         for recipient in envelope.rcpt_tos:
-            failure = _failure(recipient, _AT_DATA)
+            failure = await _failure(recipient, _AT_DATA)
             if failure is not None:
                 return failure
         content = envelope.content if isinstance(envelope.content, bytes) else b""
@@ -128,6 +141,9 @@ class MailSink:
         return "250 2.6.0 Message accepted for delivery"
 
 
-def _failure(address: str, answers: dict[str, str]) -> str | None:
+async def _failure(address: str, answers: dict[str, str]) -> str | None:
     local = address.lower().lstrip('<"')
-    return next((answer for prefix, answer in answers.items() if local.startswith(prefix)), None)
+    failure = next((answer for prefix, answer in answers.items() if local.startswith(prefix)), None)
+    if failure == _SILENCE:
+        await asyncio.get_running_loop().create_future()  # until the client hangs up
+    return failure
