@@ -68,8 +68,11 @@ class Sink(Protocol):
 class SideChains(Protocol):
     """How add_route reaches the chain of another sender; provided by the router."""
 
-    def open(self, tx: Transaction, sender: Sender) -> Upstream:
-        """A second transaction with the conversation of `tx`, through the chain of `sender`, not queued."""
+    def open(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
+        """A second transaction with the conversation of `tx`, through the chain of `sender`, not queued.
+
+        What an earlier attempt of `tx` has delivered under this `copy_id` is not sent again.
+        """
         ...
 
     def open_stored(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:

@@ -18,9 +18,10 @@ from typing import Any
 from koukan.chain.filter import Context, Filter, PluginFactory
 from koukan.chain.matchers.verdict import MatchFunction
 from koukan.chain.routing.policy import PolicyFactory, RoutingPolicy
-from koukan.config.filters import FILTER_NAMES, POLICY_NAMES
+from koukan.config.filters import FILTER_NAMES
 from koukan.config.matchers import MATCHER_NAMES
 from koukan.config.router import ModulesConfig
+from koukan.config.routing import POLICY_NAMES
 from koukan.errors import ConfigError
 
 #: the sample plug-ins of the existing Koukan, which its sample configuration names; ours do the same: nothing

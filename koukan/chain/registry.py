@@ -7,10 +7,14 @@ from typing import Any
 
 from koukan.chain.filter import Context, Filter
 from koukan.chain.filters import (
+    add_route,
     dns_resolution,
     hello,
+    policy_action,
     received_header,
+    relay_auth,
     remote_host,
+    router,
 )
 from koukan.chain.plugins import Plugins
 from koukan.config import filters
@@ -18,14 +22,19 @@ from koukan.config.filters import FilterOptions
 from koukan.errors import ConfigError
 
 _BUILDERS: dict[type[FilterOptions], Callable[[Any, Context], Filter | None]] = {
+    filters.AddRoute: add_route.build,
     filters.DnsResolution: dns_resolution.build,
     filters.Hello: hello.build,
     filters.ReceivedHeader: received_header.build,
+    filters.RelayAuth: relay_auth.build,
     filters.RemoteHost: remote_host.build,
 }
 
 #: these look plug-ins up
-_BUILDERS_WITH_PLUGINS: dict[type[FilterOptions], Callable[[Any, Context, Plugins], Filter | None]] = {}
+_BUILDERS_WITH_PLUGINS: dict[type[FilterOptions], Callable[[Any, Context, Plugins], Filter | None]] = {
+    filters.PolicyAction: policy_action.build,
+    filters.Router: router.build,
+}
 
 
 def build_filter(options: FilterOptions, context: Context, plugins: Plugins) -> Filter | None:

@@ -1,14 +1,21 @@
-"""Options of the built-in filters and routing policies: one model each, `filter: NAME` says which."""
+"""Options of the built-in filters: one model each, `filter: NAME` says which."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AliasChoices, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from koukan.config.base import ConfigModel, HostEntry, Port, Seconds
+from koukan.config.base import ConfigModel, HostEntry, Seconds
 from koukan.config.matchers import MatchExpression
+from koukan.config.routing import AddressListPolicy as AddressListPolicy
+from koukan.config.routing import DestDomainPolicy as DestDomainPolicy
+from koukan.config.routing import Destination as Destination
+from koukan.config.routing import HelloPolicy as HelloPolicy
+from koukan.config.routing import PluginPolicy as PluginPolicy
+from koukan.config.routing import Policy as Policy
+from koukan.config.routing import present
 
 
 class FilterOptions(ConfigModel):
@@ -132,91 +139,13 @@ class DnsResolution(FilterOptions):
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"overwrite"})
 
 
-class Destination(ConfigModel):
-    """Where a recipient goes. Present but empty: a placeholder for dry_run."""
-
-    endpoint: str | None = None
-    """Name of a rest_endpoint."""
-    host_list: list[HostEntry] | None = None
-    """Hosts that the gateway tries in order."""
-    options: dict[str, Any] = {}
-    """Laid over the endpoint's options."""
-
-
-class PolicyOptions(ConfigModel):
-    """A routing policy: which recipients go where."""
-
-    name: str
-    """Name of the policy."""
-
-
-class AddressListPolicy(PolicyOptions):
-    """Recipients in a list of domains and local parts; without destination they are rejected."""
-
-    name: Literal["address_list"]
-    domains: list[str] = []
-    """Domains; empty means any."""
-    prefixes: list[str] = []
-    """Local parts; empty means any."""
-    delimiter: str | None = None
-    """With it, `prefix + delimiter + anything` matches too."""
-    destination: Destination | None = None
-    """Where they go; absent: 550."""
-
-
-class DestDomainPolicy(PolicyOptions):
-    """Every recipient goes to the hosts of its own domain."""
-
-    name: Literal["dest_domain"]
-    destination: Destination
-    """The endpoint that takes them, usually a gateway."""
-    dest_port: Port = 25
-    """Port of those hosts."""
-
-
-class HelloPolicy(PolicyOptions):
-    """The sample plug-in of the existing Koukan: never matches."""
-
-    name: Literal["hello", "hello_policy"]
-
-
-class PluginPolicy(PolicyOptions):
-    """A policy of `modules.recipient_router_policy`; every other key is its own."""
-
-    open: ClassVar[bool] = True
-
-
-#: every name a built-in policy answers to
-POLICY_NAMES: dict[str, type[PolicyOptions]] = {
-    name: model
-    for model in (AddressListPolicy, DestDomainPolicy, HelloPolicy)
-    for name in get_args(model.model_fields["name"].annotation)
-}
-
-
-def _policy_kind(value: Any) -> str:
-    if isinstance(value, ConfigModel):
-        return type(value).__name__
-    name = value.get("name") if isinstance(value, dict) else None
-    return POLICY_NAMES.get(str(name), PluginPolicy).__name__
-
-
-Policy = Annotated[
-    Annotated[AddressListPolicy, Tag("AddressListPolicy")]
-    | Annotated[DestDomainPolicy, Tag("DestDomainPolicy")]
-    | Annotated[HelloPolicy, Tag("HelloPolicy")]
-    | Annotated[PluginPolicy, Tag("PluginPolicy")],
-    Discriminator(_policy_kind),
-]
-
-
 class Router(FilterOptions):
     """Decides where recipients go. With neither policy nor destination it rejects them."""
 
     filter: Literal["router"]
     policy: Policy | None = None
     """Which recipients this router takes."""
-    destination: Destination | None = None
+    destination: Annotated[Destination | None, BeforeValidator(present)] = None
     """Where every recipient goes that no earlier router took."""
     dry_run: bool = False
     """Mark recipients as routed and do nothing else."""

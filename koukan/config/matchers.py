@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -261,3 +262,22 @@ MatchExpression = Annotated[
 
 for _model in (NotExpression, AnyExpression, AllExpression):
     _model.model_rebuild()
+
+
+def leaves(
+    expression: MatchExpression | None, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[MatcherOptions, tuple[str | int, ...]]]:
+    """Every matcher of an expression, with the keys and list positions that lead to it from `path`."""
+    if isinstance(expression, NotExpression):
+        yield from leaves(expression.not_, (*path, "not"))
+    elif isinstance(expression, (AnyExpression, AllExpression)):
+        key, operands = ("any", expression.any) if isinstance(expression, AnyExpression) else ("all", expression.all)
+        for index, operand in enumerate(operands):
+            yield from leaves(operand, (*path, key, index))
+    elif expression is not None:
+        yield expression, path
+
+
+def reads_header_from(expression: MatchExpression | None) -> bool:
+    """Whether some matcher looks at the From field of the message."""
+    return any(isinstance(m, AddressList) and m.which_addr == "header_from" for m, _ in leaves(expression))

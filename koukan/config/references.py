@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from koukan.config import filters
 from koukan.config.filters import FilterOptions
 from koukan.config.loader import Path_, Problem, suggest
+from koukan.config.policies import check_policies, policy_remarks
 from koukan.config.router import ChainConfig, EffectiveSender, RouterConfig, SenderConfig, TagConfig
 
 #: (earlier, later, why): filters.md §2
@@ -110,6 +111,8 @@ def _check_chain(config: RouterConfig, chain: ChainConfig, path: Path_) -> Itera
             yield from _check_destinations(config, item, where)
         elif isinstance(item, filters.AddRoute) and item.sender is not None:
             yield from _check_reference(config, item.sender, item.tag, where)
+            if _copies_come_back(config, item, chain):
+                yield Problem(where, "the copies would come back to this chain, each with another copy, without end")
         elif isinstance(item, filters.RestOutput):
             yield from _check_static_endpoint(config, item, where)
         elif isinstance(item, filters.Exploder) and item.output_chain and config.chain(item.output_chain) is None:
@@ -121,6 +124,7 @@ def _check_chain(config: RouterConfig, chain: ChainConfig, path: Path_) -> Itera
         last = (*path, "chain", len(chain.chain) - 1)
         yield Problem(last, "the last filter must be rest_output or exploder, or mail goes nowhere")
     yield from _check_order(chain, path)
+    yield from check_policies(config, chain, path)
     notification = chain.output_handler.notification
     if notification is not None:
         where = (*path, "output_handler", "notification")
@@ -170,6 +174,31 @@ def _check_reference(config: RouterConfig, name: str, tag: str | None, path: Pat
         yield Problem(path, f"{effective.sender} has no output_chain; name one of its tags")
 
 
+def _copies_come_back(config: RouterConfig, copier: filters.AddRoute, chain: ChainConfig) -> bool:
+    """Whether the chain that takes the copies, or one that takes copies of those, is the chain they come from."""
+    seen: set[str] = set()
+    waiting = [copier]
+    while waiting:
+        item = waiting.pop()
+        sender = None if item.sender is None else effective_sender(config, item.sender, item.tag)
+        for reached in () if sender is None else _chains_of(config, sender):
+            if reached.name == chain.name:
+                return True
+            if reached.name not in seen:
+                seen.add(reached.name)
+                waiting += [f for f in reached.chain if isinstance(f, filters.AddRoute)]
+    return False
+
+
+def _chains_of(config: RouterConfig, sender: EffectiveSender) -> list[ChainConfig]:
+    """The chain of a sender and, behind an exploder, that of its per-recipient transactions."""
+    own = None if sender.output_chain is None else config.chain(sender.output_chain)
+    child = (
+        child_chain(config, sender, own.sink) if own is not None and isinstance(own.sink, filters.Exploder) else None
+    )
+    return [c for c in (own, child) if c is not None]
+
+
 def _check_order(chain: ChainConfig, path: Path_) -> Iterator[Problem]:
     for earlier, later, why in _ORDER:
         first_earlier = next((i for i, item in enumerate(chain.chain) if isinstance(item, earlier)), None)
@@ -189,6 +218,7 @@ def _remarks(config: RouterConfig) -> Iterator[Problem]:
     if config.storage.gc_interval is None:
         yield Problem(("storage",), "finished transactions are never deleted; set storage.gc_interval, 300 for example")
     for index, chain in enumerate(config.endpoint):
+        yield from policy_remarks(chain, ("endpoint", index))
         if isinstance(chain.sink, filters.RestOutput) and not chain.sink.static_endpoint:
             routers = [item for item in chain.chain if isinstance(item, filters.Router)]
             catch_all = any(r.policy is None or isinstance(r.policy, filters.DestDomainPolicy) for r in routers)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from koukan.chain.engine import Chain
 from koukan.chain.filter import Context, Filter, Sink
+from koukan.chain.filters.router import RouteGuard
 from koukan.chain.plugins import Plugins
 from koukan.chain.registry import build_filter
 from koukan.config import filters
@@ -40,6 +41,8 @@ def _links(config: ChainConfig, context: Context, plugins: Plugins) -> list[Filt
             raise ConfigError(f"endpoint {config.name!r}, chain[{position}] ({options.filter}): {error}") from None
         if link is not None:
             links.append(link)
+    if isinstance(config.sink, filters.RestOutput) and config.sink.static_endpoint is None:
+        links.append(RouteGuard())
     return links
 
 

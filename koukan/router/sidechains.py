@@ -9,10 +9,13 @@ from koukan.chain.transaction import Transaction
 from koukan.errors import BodyAborted, ConfigError, StoreError
 from koukan.model import Body, Mailbox, Response, Sender, Step, StepResult, Upstream
 from koukan.router.dispatcher import Dispatcher
+from koukan.router.outcome import SUCCESS
 from koukan.router.roles import Role
-from koukan.storage.store import Envelope, NewTransaction, Store
+from koukan.storage.store import Envelope, NewTransaction, Responses, Store
 
 _OK = Response(250, "2.0.0 ok (AddRouteFilter store&forward)")
+_DELIVERED_BEFORE = Response(250, "2.0.0 ok (AddRouteFilter delivered by an earlier attempt)")
+_UNKNOWN = Response(451, "4.3.0 whether the copy was delivered cannot be looked up, try again later")
 _NOT_STORED = Response(451, "4.3.0 the copy could not be stored, try again later")
 _BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")
 
@@ -24,19 +27,20 @@ class RouterSideChains(SideChains):
         self._store = store
         self._dispatcher = dispatcher
 
-    def open(self, tx: Transaction, sender: Sender) -> Upstream:
+    def open(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
         role = self._role(sender)
         side = replace(
             tx,
-            id=f"{tx.id}-{sender.name}",
+            id=copy_id,
             sender=sender,
             recipients=[],
             mail_from=None,
             outputs={},
             route=None,
+            next_hop=None,
             notes={},
         )
-        return role.chain.open(side)
+        return _WaitedCopy(self._store, role.chain.open(side), side)
 
     def open_stored(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
         return _StoredCopy(self._store, self._dispatcher, self._role(sender), tx, copy_id)
@@ -46,6 +50,57 @@ class RouterSideChains(SideChains):
         if role is None:
             raise ConfigError(f"add_route: {sender} is no sender of this router")
         return role
+
+
+class _WaitedCopy(Upstream):
+    """A copy that the original waits for. Once delivered it is noted, so that a later attempt does not deliver it again."""
+
+    def __init__(self, store: Store, upstream: Upstream, side: Transaction) -> None:
+        self._store = store
+        self._upstream = upstream
+        self._side = side
+        #: None: not looked up yet; a first attempt has no earlier one to ask about
+        self._delivered: bool | None = None if side.earlier_attempts else False
+
+    async def step(self, step: Step) -> StepResult:
+        if self._delivered is None:
+            try:
+                self._delivered = await self._was_delivered()
+            except StoreError:
+                return StepResult.all(step, _UNKNOWN)
+        if self._delivered:
+            return StepResult.all(step, _DELIVERED_BEFORE)
+        result = await self._upstream.step(step)
+        if result.data is not None and result.data.ok:
+            self._note(result.data)
+        return result
+
+    async def heartbeat(self) -> None:
+        await self._upstream.heartbeat()
+
+    async def cancel(self) -> None:
+        await self._upstream.cancel()
+
+    async def _was_delivered(self) -> bool:
+        stored = await self._store.load(self._side.id)
+        return stored is not None and stored.final_reason == SUCCESS
+
+    def _note(self, answer: Response) -> None:
+        side = self._side
+        recipients = tuple(r.mailbox for r in side.recipients)
+        self._store.record(
+            NewTransaction(
+                id=side.id,
+                envelope=Envelope(
+                    side.sender, side.mail_from, recipients, side.remote_host, side.local_host, side.smtp_meta
+                ),
+                attempts=1,
+                responses=Responses(
+                    rcpt=tuple(r.response for r in side.recipients if r.response is not None), data=answer
+                ),
+                final_reason=SUCCESS,
+            )
+        )
 
 
 class _StoredCopy(Upstream):

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from koukan.chain.filter import Context
 from koukan.chain.transaction import Recipient, Route, Transaction
-from koukan.config.filters import Destination
+from koukan.config.router import RestEndpoint
+from koukan.config.routing import Destination
 from koukan.errors import ConfigError
 from koukan.model import Response
 
@@ -23,16 +24,29 @@ class RoutingPolicy(Protocol):
 #: what `modules.recipient_router_policy` names: options as they stand in the file, without `name`
 PolicyFactory = Callable[[Mapping[str, Any], Context], RoutingPolicy]
 
+#: the empty destination of dry_run, which leads nowhere
+PLACEHOLDER = Route(RestEndpoint(name="placeholder"))
 
-def make_route(destination: Destination, context: Context) -> Route | None:
-    """The route to a configured destination; None for the placeholder that names no endpoint. Raises ConfigError.
 
-    The destination's options lie over the endpoint's, in a map of the route's own.
+def make_route(destination: Destination, context: Context) -> Route:
+    """The route to a configured destination. Raises ConfigError.
+
+    The destination's options lie over the endpoint's, in a map of the route's own: no other route sees them.
     """
     if destination.endpoint is None:
-        return None
+        return PLACEHOLDER
     endpoint = context.endpoint(destination.endpoint)
     if endpoint is None:
         raise ConfigError(f"there is no rest_endpoint {destination.endpoint!r}")
     hosts = tuple(host.host_port for host in destination.host_list or ())
     return Route(endpoint, hosts, {**endpoint.options, **destination.options})
+
+
+class EveryRecipient(RoutingPolicy):
+    """The static destination of a router without policy; without that either, nobody is here."""
+
+    def __init__(self, answer: Route | Response) -> None:
+        self._answer = answer
+
+    async def route(self, tx: Transaction, recipient: Recipient) -> Route | Response | None:
+        return self._answer
