@@ -8,8 +8,9 @@ matches what has no entry of its own; a CNAME is followed within the zone. In th
     !truncated DATA                     UDP says: ask again over TCP, which gets DATA
     !delay SECONDS DATA                 DATA, late
 
-A name without entries does not exist; one without entries of that type has no data. Both carry an SOA with the zone's
-`negative_ttl`. As a process: `python -m tests.support.nameserver ZONEFILE [--port N]` prints `listening on ADDRESS:PORT`.
+Records come in the order of the zone. A name without entries does not exist; one without entries of that type has no
+data. Both carry an SOA with the zone's `negative_ttl`. As a process: `python -m tests.support.nameserver ZONEFILE
+[--port N]` prints `listening on ADDRESS:PORT`.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class NameServer:
             if records.truncated and udp:
                 response.answer.clear()
                 response.flags |= dns.flags.TC
-        return response.to_wire(max_size=65535)
+        return response.to_wire(max_size=65535, want_shuffle=False)
 
     def _answer(
         self, response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType

@@ -93,19 +93,20 @@ class DnsResolutionFilter(Filter):
         """Where a domain from the envelope leads."""
         if self._static:
             return _Found(DnsStatus.OK, self._static)
-        literal = parse_address(f"x@{host.host}")
-        if literal is not None and literal.literal is not None:
-            return _found(tx, host, self._literal_host(literal.literal, ourselves))
+        literal = _literal(host.host)
+        if literal is not None:
+            return _found(tx, host, self._literal_host(literal, ourselves))
         if _ip(host.host) is not None:
             # Without brackets it is a domain name, and no top-level domain is a number.
             return _found(tx, host, Exchanges(reason=Reason.NO_DOMAIN))
         return _found(tx, host, await self._exchanges(host.host, ourselves))
 
     async def _operators_host(self, tx: Transaction, host: HostPort, ourselves: Ourselves) -> _Found:
-        """Where a host from the configuration leads: what /etc/hosts says, its mail exchangers, the host itself."""
+        """Where a host from the configuration leads: itself, what /etc/hosts says, its mail exchangers, the search list."""
         if self._static:
             return _Found(DnsStatus.OK, self._static)
-        known = self._context.dns.known_host(host.host)
+        literal = _literal(host.host)
+        known = self._context.dns.known_host(host.host) if literal is None else (literal,)
         if known:
             return _found(tx, host, Exchanges(known))
         exchanges = await self._exchanges(host.host, ourselves)
@@ -174,6 +175,12 @@ def _found(tx: Transaction, host: HostPort, exchanges: Exchanges) -> _Found:
         return _Found(DnsStatus.OK, tuple(HostPort(str(address), host.port) for address in exchanges.addresses))
     logger.info("%s: %r does not resolve: %s", tx.id, host.host, exchanges.reason.value)
     return _Found(DnsStatus.TEMP if exchanges.reason.temporary else DnsStatus.NX)
+
+
+def _literal(text: str) -> IpAddress | None:
+    """The address of `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3)."""
+    address = parse_address(f"x@{text}")
+    return None if address is None else address.literal
 
 
 def _output(tx: Transaction) -> DnsResolutionOutput:
