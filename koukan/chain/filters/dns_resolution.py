@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from koukan.chain.addresses import canonical_domain
 from koukan.chain.filter import Context, Filter
 from koukan.chain.outputs import DnsResolutionOutput, DnsStatus
 from koukan.chain.transaction import Recipient, Transaction
@@ -72,21 +73,24 @@ class DnsResolutionFilter(Filter):
 
     async def _resolve_route(self, tx: Transaction) -> None:
         route = tx.route
-        domains = {r.mailbox.domain for r in tx.recipients}
-        if route is None or not any(self._to_resolve(host, domains) for host in route.hosts):
+        if route is None:
             return
-        found = await asyncio.gather(*(self._host(tx, host, domains) for host in route.hosts))
+        strangers = _named_by_envelope(tx)
+        if not any(self._to_resolve(host, strangers) for host in route.hosts):
+            return
+        found = await asyncio.gather(*(self._host(tx, host, strangers) for host in route.hosts))
         failed = next((f.status for f in found if f.status is not DnsStatus.OK), None)
         hosts = () if failed else tuple(dict.fromkeys(host for f in found for host in f.hosts))
         tx.route = replace(route, hosts=hosts)
         tx.add_output(replace(_output(tx), resolution_result=failed or DnsStatus.OK))
 
-    async def _host(self, tx: Transaction, host: HostPort, domains: Container[str | None]) -> _Found:
-        if not self._to_resolve(host, domains):
+    async def _host(self, tx: Transaction, host: HostPort, strangers: Mapping[str, str]) -> _Found:
+        if not self._to_resolve(host, strangers):
             return _Found(DnsStatus.OK, (host,))
         ourselves = self._ourselves_at(tx.local_host, host.port)
-        if host.host.lower() in domains:
-            return await self._strangers_host(tx, host, ourselves)
+        domain = strangers.get(host.host.lower())
+        if domain is not None:
+            return await self._strangers_host(tx, HostPort(domain, host.port), ourselves)
         return await self._operators_host(tx, host, ourselves)
 
     async def _strangers_host(self, tx: Transaction, host: HostPort, ourselves: Ourselves) -> _Found:
@@ -144,9 +148,9 @@ class DnsResolutionFilter(Filter):
             return self._ourselves
         return replace(self._ourselves, addresses=self._ourselves.addresses | {address})
 
-    def _to_resolve(self, host: HostPort, domains: Container[str | None]) -> bool:
-        """An address from the configuration stands for itself; what looks like one in an envelope does not."""
-        return self._matches(host.host) and (_ip(host.host) is None or host.host.lower() in domains)
+    def _to_resolve(self, host: HostPort, strangers: Container[str]) -> bool:
+        """An address from the configuration stands for itself; one from an envelope has to pass."""
+        return self._matches(host.host) and (_ip(host.host) is None or host.host.lower() in strangers)
 
     def _matches(self, host: str) -> bool:
         name = host.lower()
@@ -168,6 +172,18 @@ def _ip(text: str) -> IpAddress | None:
         return ip_address(text)
     except ValueError:
         return None
+
+
+def _named_by_envelope(tx: Transaction) -> dict[str, str]:
+    """The domains of the recipients, by each form in which a routing policy may write them."""
+    domains: dict[str, str] = {}
+    for recipient in tx.recipients:
+        domain = recipient.mailbox.domain
+        if domain is not None:
+            literal = _literal(domain)
+            domains[domain] = domain
+            domains[canonical_domain(domain) if literal is None else str(literal)] = domain
+    return domains
 
 
 def _found(tx: Transaction, host: HostPort, exchanges: Exchanges) -> _Found:

@@ -208,11 +208,30 @@ async def test_private_addresses_of_the_configuration_are_taken(resolver: Resolv
 
 
 @pytest.mark.parametrize(
-    "domain",
-    ["localhost", "127.0.0.1", "192.0.2.1", "2130706433", "[127.0.0.1]", "[IPv6:::1]", "[10.0.0.1]", "[::1]"],
+    ("domain", "host"),
+    [
+        ("localhost", "localhost"),
+        ("LocalHost", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2130706433", "2130706433"),
+        ("[127.0.0.1]", "[127.0.0.1]"),
+        ("[127.0.0.1]", "127.0.0.1"),
+        ("[IPv6:::1]", "::1"),
+        ("[IPv6:0:0::1]", "::1"),
+        ("[::1]", "[::1]"),
+        ("[10.0.0.1]", "10.0.0.1"),
+        ("[IPv6:::ffff:10.0.0.1]", "::ffff:a00:1"),
+    ],
 )
-async def test_a_recipient_reaches_no_name_of_the_machine_and_no_bare_address(resolver: Resolver, domain: str) -> None:
-    assert await resolve(resolver, domain, rcpt=f"bob@{domain}") == ([], NX)
+async def test_a_recipient_reaches_no_name_of_the_machine_and_no_private_address(
+    resolver: Resolver, domain: str, host: str
+) -> None:
+    assert await resolve(resolver, host, rcpt=f"bob@{domain}") == ([], NX)
+
+
+async def test_a_recipients_literal_as_dest_domain_writes_it(resolver: Resolver) -> None:
+    assert await resolve(resolver, "192.0.2.77", rcpt="bob@[192.0.2.77]") == (at_25("192.0.2.77"), OK)
 
 
 async def test_one_host_that_fails_decides_for_all(resolver: Resolver) -> None:
