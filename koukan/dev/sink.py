@@ -75,6 +75,7 @@ class MailSink:
         self.address = HostPort("", 0)
         self._directory = directory
         self._arrived = arrived
+        self._at_rcpt = dict(_AT_RCPT)
         self._numbers = itertools.count(1)
         self._server: asyncio.Server | None = None
         self._connections: set[SMTP] = set()
@@ -100,6 +101,10 @@ class MailSink:
             await self._server.wait_closed()
             self._server = None
 
+    def fail(self, prefix: str, answer: str) -> None:
+        """Answer RCPT so for local parts that begin with `prefix`, from now on."""
+        self._at_rcpt[prefix] = answer
+
     def _session(self) -> SMTP:
         # aiosmtpd asks DNS for its own name unless it is given one.
         session = SMTP(self, hostname="sink.localhost", data_size_limit=MESSAGE_LIMIT, enable_SMTPUTF8=True, timeout=60)
@@ -114,14 +119,14 @@ class MailSink:
     ) -> str:
         failure = await _failure(address, _AT_MAIL)
         if failure is None:
-            envelope.mail_from = address
+            envelope.mail_from = "" if address == "<>" else address  # as aiosmtpd names the null sender
             envelope.mail_options.extend(options)
         return failure or "250 2.1.0 ok"
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Sequence[str]
     ) -> str:
-        failure = await _failure(address, _AT_RCPT)
+        failure = await _failure(address, self._at_rcpt)
         if failure is None:
             envelope.rcpt_tos.append(address)
         return failure or "250 2.1.5 ok"

@@ -221,6 +221,10 @@ def parse_host_port(field: str, value: object) -> HostPort:
     return HostPort(host, port)
 
 
+def dump_host_port(address: HostPort) -> list[object]:
+    return [address.host, address.port]
+
+
 def parse_smtp_meta(field: str, value: object) -> SmtpMeta:
     doc = _object(field, value)
     ehlo_host = _optional(doc, "ehlo_host", _string, field)

@@ -19,7 +19,13 @@ from yarl import URL
 from koukan.errors import BodyAborted, InvalidDocument, UpstreamError
 from koukan.message.bodies import ParsedBody
 from koukan.model import Body, HostPort, Response, SmtpMeta, Step, StepResult, Upstream
-from koukan.model.documents import TransactionDocument, dump_mailbox, dump_smtp_meta, parse_transaction
+from koukan.model.documents import (
+    TransactionDocument,
+    dump_host_port,
+    dump_mailbox,
+    dump_smtp_meta,
+    parse_transaction,
+)
 from koukan.rest.http import Answer, HttpClients, exchange
 from koukan.rest.uploader import UploadRefused, put_ranged, put_whole
 
@@ -290,9 +296,9 @@ class RestUpstream(Upstream):
 def _conversation(about: Conversation) -> dict[str, Any]:
     document: dict[str, Any] = {}
     if about.remote_host is not None:
-        document["remote_host"] = about.remote_host
+        document["remote_host"] = dump_host_port(about.remote_host)
     if about.local_host is not None:
-        document["local_host"] = about.local_host
+        document["local_host"] = dump_host_port(about.local_host)
     if about.smtp_meta is not None:
         document["smtp_meta"] = dump_smtp_meta(about.smtp_meta)
     if about.filter_output:

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from koukan.model import Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
-from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, UpdateRequest, dump_transaction
+from koukan.model.documents import (
+    BlobStatus,
+    BodyStatus,
+    TransactionDocument,
+    UpdateRequest,
+    dump_host_port,
+    dump_transaction,
+)
 from koukan.rest.problems import BadRequest, Conflict
 
 #: the blob id of the message itself
@@ -154,9 +161,9 @@ class Resource:
         """The response document (rest-api.md §2.1, column R)."""
         more: dict[str, object] = {}
         if self.remote_host is not None:
-            more["remote_host"] = self.remote_host
+            more["remote_host"] = dump_host_port(self.remote_host)
         if self.local_host is not None:
-            more["local_host"] = self.local_host
+            more["local_host"] = dump_host_port(self.local_host)
         if self.mail_from is not None:
             more["mail_from"] = {}
         if self.retry:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.house import House, eventually
-from tests.support.smtp_dialogue import Dialogue, message
+from tests.support.smtp_dialogue import Dialogue, message, send
 
 MSA, MX = "msa", "mx"
 
@@ -102,17 +102,12 @@ async def house(tmp_path: Path, sqlite_url: str) -> AsyncIterator[House]:
 @pytest.mark.parametrize("case", [*ONE_RECIPIENT, *SEVERAL_RECIPIENTS], ids=str)
 async def test_table(house: House, case: Case) -> None:
     sender = f"{case.sender}@example.net"
-    dialogue = await Dialogue.open(house.msa if case.mode == MSA else house.mx)
-    replies = await dialogue.envelope(sender, [f"{rcpt}@example.com" for rcpt in case.rcpts])
-    assert [reply.code for reply in replies] == [250, *case.rcpt_codes]
-
-    answer = await dialogue.data(message())
-    if case.data_code is None:
-        assert answer.code == 503
-    else:
-        assert answer.code == case.data_code
-        # (Exploder same response) stands only where there was something to compare
-        assert case.text in answer.message
+    async with Dialogue.open(house.msa if case.mode == MSA else house.mx) as dialogue:
+        replies = await dialogue.envelope(sender, [f"{rcpt}@example.com" for rcpt in case.rcpts])
+        assert [reply.code for reply in replies] == [250, *case.rcpt_codes]
+        answer = await dialogue.data(message())
+    assert answer.code == (case.data_code or 503)
+    assert case.text in answer.message
 
     # What was promised by a 250 is on record before it is said.
     depth = (await house.router.store.stats()).depth
@@ -122,42 +117,40 @@ async def test_table(house: House, case: Case) -> None:
     assert len(bounces) == case.bounced
     assert all(mail.rcpt_to == (sender,) for mail in bounces)
     assert len(house.sink.received) == case.delivered + case.bounced
-    await dialogue.close()
 
 
 async def test_a_permanent_failure_after_store_and_forward_is_engaged_becomes_a_bounce(house: House) -> None:
-    dialogue = await Dialogue.open(house.msa)
-    assert [r.code for r in await dialogue.envelope("ann@example.net", ["rcpttemp@example.com"])] == [250, 250]
-    assert (await dialogue.data(message())).code == 250
-    assert (await house.router.store.stats()).depth == 1
-    await dialogue.close()
+    replies = await send(house.msa, "ann@example.net", ["rcpttemp@example.com"], message())
+    assert [reply.code for reply in replies] == [250, 250, 250]
+    await house.sink.stop()
+    house.sink.fail("rcpttemp", "550 5.1.1 moved away")
+    await house.start_sink()
+    await house.arrived(1)
+    assert house.sink.received[0].mail_from == "" and house.sink.received[0].rcpt_to == ("ann@example.net",)
 
 
 async def test_a_next_hop_that_is_down_is_a_temporary_failure_for_a_relay_and_kept_by_a_submission_server(
     house: House,
 ) -> None:
     await house.sink.stop()
-    mx, msa = await Dialogue.open(house.mx), await Dialogue.open(house.msa)
-    assert [r.code for r in await mx.envelope("ann@example.net", ["bob@example.com"])] == [250, 450]
-    assert [r.code for r in await msa.envelope("ann@example.net", ["bob@example.com"])] == [250, 250]
-    answer = await msa.data(message("kept"))
-    assert answer.code == 250 and "store&forward" in answer.message
+    relayed = await send(house.mx, "ann@example.net", ["bob@example.com"], message())
+    assert [reply.code for reply in relayed] == [250, 450, 503]
+    kept = await send(house.msa, "ann@example.net", ["bob@example.com"], message("kept"))
+    assert [reply.code for reply in kept] == [250, 250, 250] and "store&forward" in kept[-1].message
 
     await house.start_sink()
     await house.arrived(1)
     assert house.sink.received[0].subject == "kept"
-    await mx.close()
-    await msa.close()
 
 
 async def test_a_client_that_vanishes_leaves_no_transaction_behind(house: House) -> None:
     for rcpts in ([], ["bob"], ["rcpttimeout"]):
-        dialogue = await Dialogue.open(house.mx)
-        dialogue.writer.write(b"MAIL FROM:<ann@example.net>\r\n")
-        for rcpt in rcpts:
-            dialogue.writer.write(f"RCPT TO:<{rcpt}@example.com>\r\n".encode())
-        await dialogue.reply()
-        dialogue.writer.transport.abort()
+        async with Dialogue.open(house.mx) as dialogue:
+            dialogue.writer.write(b"MAIL FROM:<ann@example.net>\r\n")
+            for rcpt in rcpts:
+                dialogue.writer.write(f"RCPT TO:<{rcpt}@example.com>\r\n".encode())
+            await dialogue.reply()
+            dialogue.writer.transport.abort()
     await eventually(lambda: not house.gateway.ingress and not house.gateway.service.busy, 5)
     await eventually(lambda: not house.router.dispatcher.busy, 5)
     assert not house.sink.received

@@ -200,11 +200,11 @@ async def test_a_cancelled_transaction_is_not_delivered(house: House, submission
 
 
 async def test_several_messages_over_one_connection(house: House) -> None:
-    dialogue = await Dialogue.open(house.mx)
-    for number in range(5):
-        replies = await dialogue.envelope("ann@example.net", ["bob@example.com"])
-        assert [reply.code for reply in replies] == [250, 250]
-        assert (await dialogue.data(message(f"m{number}", ".\r\n..\r\n.x\r\n"))).code == 250
-    assert (await dialogue.command("QUIT")).code == 221
+    async with Dialogue.open(house.mx) as dialogue:
+        for number in range(5):
+            replies = await dialogue.envelope("ann@example.net", ["bob@example.com"])
+            assert [reply.code for reply in replies] == [250, 250]
+            assert (await dialogue.data(message(f"m{number}", ".\r\n..\r\n.x\r\n"))).code == 250
+        assert (await dialogue.command("QUIT")).code == 221
     await house.arrived(5)
     assert all(mail.content.endswith(b"\r\n\r\n.\r\n..\r\n.x\r\n") for mail in house.sink.received)

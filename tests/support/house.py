@@ -7,6 +7,7 @@ import copy
 import socket
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -109,6 +110,7 @@ class House:
         self.sink_port, self.receiver_port = free_port(), free_port()
         self._database_url = database_url
         self._change = change
+        self._started = AsyncExitStack()
         self.router: RouterApp
         self.gateway: GatewayApp
 
@@ -126,20 +128,26 @@ class House:
         return f"http://{LOOPBACK}:{self.router_port}"
 
     async def __aenter__(self) -> Self:
-        await self.sink.start(HostPort(LOOPBACK, self.sink_port))
-        await self.receiver.start(HostPort(LOOPBACK, self.receiver_port))
-        await self.start_router()
-        self.gateway = GatewayApp(load_gateway(str(self._gateway_file()), {}).config)
-        await self.gateway.start()
+        async with AsyncExitStack() as started:
+            await self.sink.start(HostPort(LOOPBACK, self.sink_port))
+            started.push_async_callback(self.sink.stop)
+            await self.receiver.start(HostPort(LOOPBACK, self.receiver_port))
+            started.push_async_callback(self.receiver.stop)
+            await self.start_router()
+            started.push_async_callback(self.stop_router)
+            self.gateway = GatewayApp(load_gateway(str(self._gateway_file()), {}).config)
+            await self.gateway.start()
+            started.push_async_callback(self.gateway.stop)
+            self._started = started.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.gateway.stop()
+        await self._started.aclose()
+
+    async def stop_router(self) -> None:
         await self.router.stop()
-        await self.sink.stop()
-        await self.receiver.stop()
 
     async def start_router(self) -> None:
         self.router = RouterApp(load_router(str(self.router_file()), {}).config)

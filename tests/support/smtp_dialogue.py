@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Self
 
 from koukan.model import HostPort, Response
@@ -20,13 +21,19 @@ class Dialogue:
         self.writer = writer
 
     @classmethod
-    async def open(cls, address: HostPort, *, tls: ssl.SSLContext | None = None, hello: str = "client.example") -> Self:
-        """Connect, read the greeting, say EHLO."""
+    @asynccontextmanager
+    async def open(
+        cls, address: HostPort, *, tls: ssl.SSLContext | None = None, hello: str = "client.example"
+    ) -> AsyncIterator[Self]:
+        """Connect, read the greeting, say EHLO; hang up at the end."""
         reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
         dialogue = cls(reader, writer)
-        assert (await dialogue.reply()).code == 220
-        assert (await dialogue.command(f"EHLO {hello}")).code == 250
-        return dialogue
+        try:
+            assert (await dialogue.reply()).code == 220
+            assert (await dialogue.command(f"EHLO {hello}")).code == 250
+            yield dialogue
+        finally:
+            await dialogue.close()
 
     async def reply(self) -> Response:
         lines: list[str] = []
@@ -71,13 +78,10 @@ class Dialogue:
 
 async def send(address: HostPort, mail_from: str, rcpt_to: Sequence[str], message: bytes) -> list[Response]:
     """One message over a connection of its own; every reply from MAIL on."""
-    dialogue = await Dialogue.open(address)
-    try:
+    async with Dialogue.open(address) as dialogue:
         replies = await dialogue.envelope(mail_from, rcpt_to)
         replies.append(await dialogue.data(message))
         return replies
-    finally:
-        await dialogue.close()
 
 
 def message(subject: str = "test", body: str = "hello\r\n", sender: str = "ann@example.net") -> bytes:
