@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := koukan operator tests
+SOURCES := koukan operator charts tests
 
 .PHONY: setup run test lint fmt generate bench constraints clean images test-cluster
 
@@ -32,6 +32,9 @@ fmt: setup
 
 bench: setup  ## messages per second and CPU per message, beside Postfix when it is installed
 	$(BIN)/python -m tests.bench
+
+generate: setup  ## files that are made from others: the chart's README and its copies of the CRDs
+	$(BIN)/python charts/generate.py
 
 constraints:  ## pin the newest versions that pyproject.toml allows
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --editable '.[operator,dev]'
