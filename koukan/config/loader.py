@@ -28,6 +28,9 @@ Model = TypeVar("Model", bound=ConfigModel)
 #: keys and list positions that lead to a value
 Path_ = tuple[str | int, ...]
 
+#: message about a key that may not be there
+UNKNOWN_KEY = "unknown key"
+
 _VARIABLE = re.compile(r"\$(\$)?\{([^{}]*)\}")
 #: nesting of a file; more is a mistake or an attack, and would exhaust the stack
 _MAX_DEPTH = 50
@@ -214,6 +217,8 @@ def validation_problems(data: Any, error: ValidationError) -> Iterable[Problem]:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "missing":
             message = f"is required{_misspelt(str(path[-1]), _at(data, path[:-1]))}"
+        elif item["type"] == "extra_forbidden":
+            message = UNKNOWN_KEY
         elif item["type"] != "value_error":
             message = f"{message[:1].lower()}{message[1:]}, got {_short(item['input'])}"
         yield Problem(path, message)

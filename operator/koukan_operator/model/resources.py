@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+
+from koukan.config.loader import Problem, dotted, validation_problems
+from koukan_operator.errors import InvalidResource
+from koukan_operator.model.chain import OutputChainSpec
+from koukan_operator.model.gateway import GatewaySpec
+from koukan_operator.model.router import RouterSpec
+from koukan_operator.model.slips import explained
 
 #: API group and version
 API_VERSION = "koukan.io/v1alpha1"
@@ -15,9 +22,9 @@ API_VERSION = "koukan.io/v1alpha1"
 class Metadata(BaseModel):
     """The part of ObjectMeta that matters here."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
 
-    name: str
+    name: str = Field(min_length=1, max_length=253)
     namespace: str = "default"
     uid: str = ""
     generation: int = 0
@@ -30,11 +37,27 @@ class Metadata(BaseModel):
 class Resource(BaseModel):
     """A custom resource."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
 
     KIND: ClassVar[str]
 
     metadata: Metadata
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """The resource of a document as the API server stores it. Raises InvalidResource."""
+        if document.get("apiVersion") != API_VERSION or document.get("kind") != cls.KIND:
+            found = f"{document.get('apiVersion')} {document.get('kind')}"
+            raise InvalidResource(f"apiVersion and kind must be {API_VERSION} {cls.KIND}, not {found}")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            problems = (explained(document, problem) for problem in validation_problems(document, error))
+            raise InvalidResource("\n".join(map(_line, problems))) from None
+
+
+def _line(problem: Problem) -> str:
+    return f"{dotted(problem.path)}: {problem.message}"
 
 
 class KoukanRouter(Resource):
@@ -42,10 +65,7 @@ class KoukanRouter(Resource):
 
     KIND: ClassVar[str] = "KoukanRouter"
 
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> KoukanRouter:
-        """The resource of a document as the API server stores it. Raises InvalidResource."""
-        raise NotImplementedError
+    spec: RouterSpec
 
 
 class KoukanGateway(Resource):
@@ -53,10 +73,7 @@ class KoukanGateway(Resource):
 
     KIND: ClassVar[str] = "KoukanGateway"
 
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> KoukanGateway:
-        """The resource of a document as the API server stores it. Raises InvalidResource."""
-        raise NotImplementedError
+    spec: GatewaySpec
 
 
 class OutputChain(Resource):
@@ -64,12 +81,9 @@ class OutputChain(Resource):
 
     KIND: ClassVar[str] = "OutputChain"
 
+    spec: OutputChainSpec
+
     @property
     def router_names(self) -> tuple[str, ...]:
         """Routers of this namespace that the chain attaches itself to (`spec.routerRefs`)."""
-        raise NotImplementedError
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> OutputChain:
-        """The resource of a document as the API server stores it. Raises InvalidResource."""
-        raise NotImplementedError
+        return tuple(ref.name for ref in self.spec.router_refs)
