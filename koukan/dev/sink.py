@@ -119,7 +119,7 @@ class MailSink:
     ) -> str:
         failure = await _failure(address, _AT_MAIL)
         if failure is None:
-            envelope.mail_from = "" if address == "<>" else address  # as aiosmtpd names the null sender
+            envelope.mail_from = address
             envelope.mail_options.extend(options)
         return failure or "250 2.1.0 ok"
 
@@ -137,7 +137,9 @@ class MailSink:
             if failure is not None:
                 return failure
         content = envelope.content if isinstance(envelope.content, bytes) else b""
-        mail = ReceivedMail(next(self._numbers), envelope.mail_from or "", tuple(envelope.rcpt_tos), content)
+        # aiosmtpd names the null sender so, and takes an empty one for none at all.
+        mail_from = "" if envelope.mail_from in (None, "<>") else envelope.mail_from
+        mail = ReceivedMail(next(self._numbers), mail_from, tuple(envelope.rcpt_tos), content)
         if self._directory is not None:
             (self._directory / f"{mail.number:06}.eml").write_bytes(content)
         self.received.append(mail)
