@@ -56,8 +56,7 @@ class Progress:
     @property
     def final(self) -> bool:
         """Nothing more will happen."""
-        answer = self.answer
-        return self.document.final_attempt_reason is not None or (answer is not None and answer.ok)
+        return self.document.final_attempt_reason is not None
 
 
 class Submission:

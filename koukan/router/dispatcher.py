@@ -100,11 +100,12 @@ class Dispatcher:
         return task
 
     def cancel(self, delivery: Delivery) -> None:
-        """The client has cancelled: stop the attempt where it stands."""
+        """The client has cancelled: stop the attempt where it stands. Too late once its outcome is being written."""
         resource = delivery.resource
-        if resource.ended or resource.cancelled:
+        if resource.ended or resource.finished:
             return
         resource.cancelled = True
+        resource.final_reason = outcomes.CANCELLED
         resource.changed()
         if delivery.task is not None:
             delivery.task.cancel()

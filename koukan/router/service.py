@@ -283,6 +283,8 @@ class RouterService(TransactionService):
     async def open_blob(self, tx_id: str, blob: str) -> tuple[Resource, BlobWriter]:
         delivery = self._dispatcher.deliveries.get(tx_id)
         if delivery is not None and not delivery.resource.ended:
+            if delivery.resource.cancelled:
+                raise Conflict("the transaction has been cancelled")
             writer = _named(delivery.resource, blob)
             if not isinstance(writer, (SpoolWriter, StoreWriter)):
                 raise Conflict(f"blob {blob!r} came with the create request")
