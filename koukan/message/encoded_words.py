@@ -13,7 +13,7 @@ MAX_WORD = 75
 
 WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\s]*)\?=")
 # White space between two encoded words belongs to neither (RFC 2047 §6.2).
-_WORDS = re.compile(rf"{WORD.pattern}(?:[ \t]+{WORD.pattern})*")
+_WORDS = re.compile(rf"{WORD.pattern}(?:[ \t]++{WORD.pattern})*+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _Q_HEX = re.compile(rb"=([0-9a-fA-F]{2})")
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-!*+/")

@@ -12,7 +12,7 @@ from koukan.message.bodies import SpecBody
 from koukan.message.composition import compose
 from koukan.model import Body
 
-#: header fields, addresses and parts that are rendered at once; more than these take over 3 ms and are rendered off the event loop
+#: header fields, addresses and parts that are rendered at once; more than these take over 3 ms, off the event loop
 INLINE_ITEMS = 500
 
 
