@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from koukan.chain.transaction import FilterOutput
+from koukan.message.address import Address
 
 
 class HostStatus(IntEnum):
@@ -54,6 +55,8 @@ class MessageValidationOutput(FilterOutput):
     status: Validity
     err: str | None = None
     received_header_count: int | None = None
+    #: the mailbox of the From header when there is exactly one; for later filters and matchers, not serialised
+    from_address: Address | None = None
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"status": int(self.status)}

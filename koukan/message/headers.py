@@ -84,18 +84,18 @@ def parse_headers(block: bytes) -> tuple[Headers, int]:
             name, colon, _ = line.partition(b":")
             if colon and not name.translate(None, _FIELD_NAME):
                 fields.append((name.decode("ascii"), offset + len(name) + 1, end))
+                if len(fields) > MAX_FIELDS:
+                    raise InvalidMessage(f"more than {MAX_FIELDS} header fields")
             elif offset or not line.startswith(b"From "):  # the separator line of an mbox file
                 defect = "a line is no header"
                 break
         offset = end
-    if len(fields) > MAX_FIELDS:
-        raise InvalidMessage(f"more than {MAX_FIELDS} header fields")
     return Headers(
         [Field(name, block[start:end].rstrip(b"\r\n")) for name, start, end in fields], defect=defect
     ), offset
 
 
-def end_of_headers(data: bytes, start: int = 0) -> int:
+def end_of_headers(data: bytes | bytearray, start: int = 0) -> int:
     """The offset behind the blank line that ends the header block at `start`; -1 when it is not there (yet)."""
     end = -1
     limit = len(data)
