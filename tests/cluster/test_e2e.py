@@ -1,0 +1,179 @@
+"""One command and mail flows: the chart with its demo on a real node, as a user tries it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import smtplib
+import uuid
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from tests.support.commands import CommandFailed, get, helm, kubectl, lines_of, port_forward, run
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+CHART = str(ROOT / "charts" / "koukan")
+MYCHAIN = ROOT / "examples" / "quickstart" / "mychain.yaml"
+NAMESPACE = "koukan-e2e"
+HERE = f"--namespace={NAMESPACE}"
+RESOURCES = "koukanrouters,koukangateways,outputchains"
+DATABASE_IMAGE = "localhost/koukan-test-postgresql:dev"
+DEMO = ("--set=demo.enabled=true", f"--set=demo.postgresql.image={DATABASE_IMAGE}")
+SUBMISSION = "http://mail:8000/senders/submission/transactions"
+#: seconds to build or load an image, to install, and for one mail
+IMAGE_TIMEOUT, INSTALL_TIMEOUT, MAIL_TIMEOUT = 900, 400, 60
+
+
+@pytest.fixture(scope="module")
+def images() -> None:
+    """The images that the chart's defaults name, and a PostgreSQL, on the nodes."""
+    build, load = (shlex.split(os.environ[name]) for name in ("IMAGE_BUILD", "IMAGE_LOAD"))
+    version = yaml.safe_load((Path(CHART) / "Chart.yaml").read_text())["appVersion"]
+    built = []
+    for name, options in {
+        f"localhost/koukan:{version}": ["--target=koukan", str(ROOT)],
+        f"localhost/koukan-operator:{version}": ["--target=operator", str(ROOT)],
+        DATABASE_IMAGE: [str(ROOT / "tests" / "cluster" / "images" / "postgresql")],
+    }.items():
+        run(*build, f"--tag={name}", *options, timeout=IMAGE_TIMEOUT)
+        built.append(name)
+    run(*load, *built, timeout=IMAGE_TIMEOUT)
+
+
+@pytest.fixture(scope="module")
+def demo(images: None) -> Iterator[None]:
+    """The release, in a namespace that enforces the `restricted` level."""
+    kubectl("create", "namespace", NAMESPACE)
+    kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        install("install")
+        yield
+    finally:
+        helm("uninstall", "koukan", HERE, "--ignore-not-found", "--wait")
+        kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+
+
+def install(command: str, *options: str) -> None:
+    """Install or upgrade; what the cluster knows goes into the failure."""
+    try:
+        helm(command, "koukan", CHART, HERE, *DEMO, "--wait", *options, timeout=INSTALL_TIMEOUT)
+    except CommandFailed as error:
+        error.add_note(kubectl("get", "pods,koukan", HERE, "--output=wide"))
+        error.add_note(kubectl("logs", "deployment/koukan", HERE, "--tail=60"))
+        error.add_note(kubectl("get", "events", HERE, "--sort-by=.lastTimestamp"))
+        raise
+
+
+def message(sender: str, rcpt: str) -> EmailMessage:
+    found = EmailMessage()
+    found["From"], found["To"], found["Subject"] = sender, rcpt, f"Test {uuid.uuid4()}"
+    found.set_content("Hello.\n")
+    return found
+
+
+def submit(port: int, mail: EmailMessage) -> None:
+    with smtplib.SMTP("127.0.0.1", port, "client.example.net", timeout=MAIL_TIMEOUT) as client:
+        client.send_message(mail)
+
+
+async def arrived(peer: str, subject: str) -> dict[str, Any]:
+    """What the sink or receiver says of the mail with this subject; waits for it."""
+    follow = ("kubectl", "logs", HERE, "--follow", f"deployment/koukan-demo-{peer}")
+    async with lines_of(*follow) as lines, asyncio.timeout(MAIL_TIMEOUT):
+        async for line in lines:
+            event: dict[str, Any] = orjson.loads(line)
+            if event["event"] == "mail" and event["subject"] == subject:
+                return event
+    raise AssertionError(f"the log of {peer} ended without {subject!r}")
+
+
+def send(url: str, sender: str, rcpt: str) -> str:
+    """By REST, from a pod of the cluster; answers the subject. Fails unless the mail is delivered."""
+    subject = f"Test {uuid.uuid4()}"
+    options = [f"--url={url}", f"--from={sender}", f"--to={rcpt}", f"--subject={subject}", "--text=Hello."]
+    kubectl("exec", HERE, "deployment/koukan-demo-receiver", "--", "koukan", "send", *options)
+    return subject
+
+
+async def test_all_pods_are_ready(demo: None) -> None:
+    pods = [pod for pod in get("pods", HERE)["items"] if pod["status"]["phase"] != "Succeeded"]
+    names = {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods}
+    assert {"koukan-operator", "koukan-router", "koukan-gateway", "koukan-demo-postgresql"} <= names
+    for pod in pods:
+        ready = [each["status"] for each in pod["status"]["conditions"] if each["type"] == "Ready"]
+        assert ready == ["True"], pod["metadata"]["name"]
+    kubectl("wait", HERE, "--for=condition=Ready", "--timeout=1s", "koukanrouter/mail", "koukangateway/edge")
+
+
+async def test_mail_by_smtp_arrives_at_the_sink(demo: None) -> None:
+    mail = message("ann@example.com", "bob@elsewhere.example")
+    async with port_forward(NAMESPACE, "service/edge", 587) as port:
+        await asyncio.to_thread(submit, port, mail)
+    event = await arrived("sink", mail["subject"])
+    assert (event["mail_from"], event["rcpt_to"]) == ("ann@example.com", ["bob@elsewhere.example"])
+
+
+async def test_mail_from_outside_arrives_at_the_application_parsed(demo: None) -> None:
+    mail = message("ann@elsewhere.example", "bob@example.com")
+    async with port_forward(NAMESPACE, "service/edge", 25) as port:
+        await asyncio.to_thread(submit, port, mail)
+    event = await arrived("receiver", mail["subject"])
+    assert event["rcpt_to"] == ["bob@example.com"]
+
+
+async def test_mail_from_outside_to_other_domains_is_refused(demo: None) -> None:
+    mail = message("ann@elsewhere.example", "bob@elsewhere.example")
+    async with port_forward(NAMESPACE, "service/edge", 25) as port:
+        with pytest.raises(smtplib.SMTPRecipientsRefused, match="550"):
+            await asyncio.to_thread(submit, port, mail)
+
+
+async def test_mail_by_rest_arrives_at_the_sink(demo: None) -> None:
+    subject = await asyncio.to_thread(send, SUBMISSION, "ann@example.com", "bob@elsewhere.example")
+    event = await arrived("sink", subject)
+    assert event["rcpt_to"] == ["bob@elsewhere.example"]
+
+
+async def test_a_chain_that_is_applied_opens_a_sender(demo: None) -> None:
+    kubectl("apply", HERE, "--filename", str(MYCHAIN))
+    kubectl("wait", HERE, "--for=condition=Accepted", "--timeout=60s", "outputchain/newsletter")
+    kubectl("rollout", "status", HERE, "deployment/mail", "--timeout=120s")
+    url = "http://mail:8000/senders/newsletter/transactions"
+    subject = await asyncio.to_thread(send, url, "news@example.com", "bob@elsewhere.example")
+    assert await arrived("sink", subject)
+
+
+async def test_helm_test(demo: None) -> None:
+    said = helm("test", "koukan", HERE, "--logs", timeout=INSTALL_TIMEOUT)
+    assert said.count("Phase:          Succeeded") == 2
+
+
+async def test_upgrade_leaves_the_mail_flow_alone(demo: None) -> None:
+    def pods() -> set[str]:
+        selector = "app.kubernetes.io/managed-by=koukan-operator"
+        return {pod["metadata"]["uid"] for pod in get("pods", HERE, f"--selector={selector}")["items"]}
+
+    before = pods()
+    await asyncio.to_thread(install, "upgrade", "--set=podAnnotations.upgraded=yes")
+    assert pods() == before
+    subject = await asyncio.to_thread(send, SUBMISSION, "ann@example.com", "bob@elsewhere.example")
+    assert await arrived("sink", subject)
+
+
+async def test_uninstall_takes_the_demo_and_leaves_what_is_mine(demo: None) -> None:
+    kubectl("apply", HERE, "--filename", str(MYCHAIN))
+    helm("uninstall", "koukan", HERE, "--wait", timeout=INSTALL_TIMEOUT)
+    demos = ("koukanrouter/mail", "koukangateway/edge", "deployment/mail", "deployment/edge")
+    kubectl("wait", HERE, "--for=delete", "--timeout=60s", *demos)
+    left = get(RESOURCES, HERE)["items"]
+    assert [each["metadata"]["name"] for each in left] == ["newsletter"]
+    assert len(get("crds", "--selector=app.kubernetes.io/instance=koukan")["items"]) == 3
