@@ -230,12 +230,12 @@ class AllExpression(ConfigModel):
 def _kind(value: Any) -> str:
     if isinstance(value, ConfigModel):
         return type(value).__name__
-    if isinstance(value, dict):
-        for key, model in (("not", NotExpression), ("any", AnyExpression), ("all", AllExpression)):
-            if key in value:
-                return model.__name__
-        return MATCHER_NAMES.get(str(value.get("matcher")), PluginMatcher).__name__
-    return PluginMatcher.__name__
+    if not isinstance(value, dict):
+        return PluginMatcher.__name__
+    for key, model in (("not", NotExpression), ("any", AnyExpression), ("all", AllExpression)):
+        if key in value and "matcher" not in value:
+            return model.__name__
+    return MATCHER_NAMES.get(str(value.get("matcher")), PluginMatcher).__name__
 
 
 MatchExpression = Annotated[

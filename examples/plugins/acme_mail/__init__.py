@@ -1,0 +1,1 @@
+"""Plug-ins of Acme: a filter, a routing policy and a matcher (docs/plugins.md)."""
