@@ -32,8 +32,9 @@ class Applier:
     def __init__(self, cluster: Cluster, cache: Cache) -> None:
         self._cluster = cluster
         self._cache = cache
-        #: by object: digest of what the API server made of our fields when it wrote them otherwise than we do
-        self._normalised: dict[Key, str] = {}
+        #: by owner and object: digests of a manifest and of what the API server made of it, where it writes things otherwise
+        #: than we do (`cpu: "1"` for `1000m`); without that it would look like drift for ever
+        self._normalised: dict[Key, dict[Key, tuple[str, str]]] = {}
 
     async def apply(self, owner: Document, manifests: Sequence[Document]) -> int:
         """Make the objects of `owner` what `manifests` say, prune the others; answers how many were written.
@@ -42,14 +43,21 @@ class Applier:
         ClusterError.
         """
         live = {key_of(manifest): await self._live(key_of(manifest), owner) for manifest in manifests}
+        known = self._normalised.setdefault(key_of(owner), {})
         written = 0
         for manifest in manifests:
             key = key_of(manifest)
             wanted = with_hash(manifest)
-            if self._differs(key, live[key], wanted):
-                await self._write(key, live[key], wanted)
+            if _differs(live[key], wanted, known.get(key)):
+                known[key] = await self._write(live[key], wanted)
                 written += 1
+        for key in known.keys() - live.keys():
+            del known[key]
         return written + await self._prune(owner, set(live))
+
+    def forget(self, owner: Key) -> None:
+        """The resource is gone; the garbage collector takes its objects."""
+        self._normalised.pop(owner, None)
 
     async def _live(self, key: Key, owner: Document) -> Document | None:
         """The object that is there now. What the cache does not know may still be there: it sees only what has our label."""
@@ -63,24 +71,14 @@ class Applier:
             return known
         raise _not_ours(key, known, owner)
 
-    def _differs(self, key: Key, live: Document | None, wanted: Document) -> bool:
-        if live is None:
-            return True
-        ours = project(live, wanted)
-        return ours != wanted and digest_of(ours) != self._normalised.get(key)
-
-    async def _write(self, key: Key, live: Document | None, wanted: Document) -> None:
+    async def _write(self, live: Document | None, wanted: Document) -> tuple[str, str]:
         manifest = wanted
         if live is not None:
             # If it was deleted and made anew by someone else since we looked, the API server refuses.
             manifest = {**wanted, "metadata": {**wanted["metadata"], "uid": live["metadata"]["uid"]}}
         after = await self._cluster.apply(manifest)
         self._cache.put(after)
-        ours = project(after, wanted)
-        if ours == wanted:
-            self._normalised.pop(key, None)
-        else:
-            self._normalised[key] = digest_of(ours)
+        return digest_of(wanted), digest_of(project(after, wanted))
 
     async def _prune(self, owner: Document, wanted: set[Key]) -> int:
         pruned = 0
@@ -91,13 +89,16 @@ class Applier:
             uid = document["metadata"]["uid"]
             await self._cluster.delete(key, uid)
             self._cache.remove(key, uid)
-            self._normalised.pop(key, None)
             pruned += 1
         return pruned
 
-    def forget(self, key: Key) -> None:
-        """The object is gone."""
-        self._normalised.pop(key, None)
+
+def _differs(live: Document | None, wanted: Document, written: tuple[str, str] | None) -> bool:
+    """Whether a write would change something; `written` are the digests of the last one."""
+    if live is None:
+        return True
+    ours = project(live, wanted)
+    return ours != wanted and (digest_of(wanted), digest_of(ours)) != written
 
 
 def with_hash(manifest: Document) -> Document:

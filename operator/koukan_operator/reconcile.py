@@ -138,6 +138,7 @@ class Reconciler:
 
     async def _forget(self, key: Key) -> None:
         self.index.remove(key)
+        self._applier.forget(key)
         if key.kind == ROUTER.name:
             for chain in self._verdicts.remove(key):
                 await self._enqueue(chain)

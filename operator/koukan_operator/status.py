@@ -150,9 +150,9 @@ def _merged(known: Document | None, wanted: Condition, generation: int, now: dat
 
 
 def _has_moved(known: Document | None, wanted: Condition) -> bool:
-    """Worth an event: another status or reason than before, or trouble from the beginning."""
+    """Worth an event: another status or reason than before, or trouble from the beginning. Pods need their time."""
     if known is None:
-        return wanted.status == FALSE or wanted.type == READY
+        return wanted.status == FALSE and wanted.type != READY
     return (known.get("status"), known.get("reason")) != (wanted.status, wanted.reason)
 
 
