@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from koukan_operator.apply import MANIFEST_HASH, Applier, NameTaken, project
 from koukan_operator.cache import Cache
 from koukan_operator.cluster import Conflict
 from koukan_operator.kinds import Document, Key
+
 from tests.support.api_double import FakeCluster
 
 OWNER: Document = {"kind": "KoukanRouter", "metadata": {"name": "mail", "namespace": "ns", "uid": "owner"}}

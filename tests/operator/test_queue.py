@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-
-from koukan.errors import KoukanError
 from koukan_operator import queue
 from koukan_operator.queue import MAX_RETRY, RETRY, WorkQueue, retry_pause
+
+from koukan.errors import KoukanError
 
 
 @asynccontextmanager

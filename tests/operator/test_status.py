@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-
 from koukan_operator.kinds import Document
 from koukan_operator.reporter import event_of
 from koukan_operator.status import (

@@ -1,4 +1,4 @@
-"""An API server in memory, behind the operator's port: server-side apply, uids, resource versions, status, and failures on request."""
+"""An API server in memory, behind the operator's port: apply, uids, resource versions, status, and failures on request."""
 
 from __future__ import annotations
 
