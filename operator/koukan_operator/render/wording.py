@@ -1,0 +1,46 @@
+"""Problems of router.yaml and gateway.yaml in the words and paths of the resources that they come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from pydantic.alias_generators import to_camel
+
+from koukan.config.filters import FILTER_NAMES
+from koukan.config.loader import Path_, Problem, dotted
+from koukan.config.matchers import MATCHER_NAMES
+from koukan_operator.render.rendered import ConfigProblem
+
+#: what a key of a configuration file is called in a resource, where it is not simply camelCase
+_KEYS = {
+    "sender": "senders",
+    "tag": "tags",
+    "rest_endpoint": "restEndpoints",
+    "global": "",
+    "key": "keySecretRef",
+    "smtp_listener": "",
+    "services": "listeners",
+}
+_WORD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
+_NAMES = {*FILTER_NAMES, *MATCHER_NAMES, "dest_domain"}
+
+
+def in_resource(problem: Problem, origins: Mapping[Path_, str]) -> ConfigProblem:
+    """The problem where its author can mend it."""
+    path = problem.path
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            rest = dotted(tuple(_key(step) for step in path[length:])) if path[length:] else ""
+            return ConfigProblem(f"{origins[path[:length]]}{'.' if rest else ''}{rest}", _message(problem.message))
+    steps = tuple(step for step in map(_key, path) if step != "")
+    return ConfigProblem(dotted(("spec", *steps)), _message(problem.message))
+
+
+def _key(step: str | int) -> str | int:
+    return step if isinstance(step, int) else _KEYS.get(step, to_camel(step))
+
+
+def _message(text: str) -> str:
+    text = text.replace("output chain (endpoint)", "OutputChain").replace("global.", "spec.")
+    return _WORD.sub(lambda found: found[0] if found[0] in _NAMES else to_camel(found[0]), text)
