@@ -5,6 +5,7 @@
     ├── StartupError            the program cannot start for a reason outside its config (port in use, no database)
     ├── InvalidDocument         JSON on the wire that breaks the rules of rest-api.md: which field, why
     ├── InvalidMessage          a message or builder spec that cannot be rendered or parsed
+    ├── InvalidRecord           a record in DNS that breaks the rules of its kind
     ├── BodyAborted             the peer went away before its body was complete: nothing partial may be finished
     ├── StoreError              the database could not do it now (temporary)
     │   └── StaleAttempt        another owner holds the lease: drop what we have
@@ -43,6 +44,10 @@ class InvalidDocument(KoukanError):
 
 class InvalidMessage(KoukanError):
     """A message, or a builder spec, that no retry would make renderable."""
+
+
+class InvalidRecord(KoukanError):
+    """A record in DNS that breaks the rules of its kind: `str()` is what is wrong, printable."""
 
 
 class BodyAborted(KoukanError):
