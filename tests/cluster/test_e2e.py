@@ -153,7 +153,7 @@ async def test_a_chain_that_is_applied_opens_a_sender(demo: None) -> None:
 
 
 async def test_helm_test(demo: None) -> None:
-    said = helm("test", "koukan", HERE, "--logs", timeout=INSTALL_TIMEOUT)
+    said = helm("test", "koukan", HERE, timeout=INSTALL_TIMEOUT)
     assert said.count("Phase:          Succeeded") == 2
 
 
