@@ -33,8 +33,9 @@ fmt: setup
 bench: setup  ## messages per second and CPU per message, beside Postfix when it is installed
 	$(BIN)/python -m tests.bench
 
-generate: setup  ## files that are made from others: the chart's README and its copies of the CRDs
+generate: setup  ## files that are made from others: reference pages, the chart's README and its copies of the CRDs
 	$(BIN)/python charts/generate.py
+	$(BIN)/python -m koukan.config.reference docs/reference/filters.md
 
 constraints:  ## pin the newest versions that pyproject.toml allows
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --editable '.[operator,dev]'

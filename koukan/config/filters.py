@@ -140,7 +140,12 @@ class DnsResolution(FilterOptions):
 
 
 class Router(FilterOptions):
-    """Decides where recipients go. With neither policy nor destination it rejects them."""
+    """Decides where recipients go. With neither policy nor destination it rejects them.
+
+    The first router of a chain that takes a recipient has it; end with one that takes, or rejects, all that are left. Before
+    `rest_output` a transaction goes one way: a recipient that would go another way than the first is answered 452, on which
+    clients send it in a transaction of its own. Behind an exploder every recipient has a transaction of its own anyway.
+    """
 
     filter: Literal["router"]
     policy: Policy | None = None
@@ -161,7 +166,14 @@ WeightedAction = tuple[Annotated[float, Field(ge=0)], Literal["REJECT", "MATCH",
 
 
 class PolicyAction(FilterOptions):
-    """Acts when an expression matches: rejects, or records the match for later filters."""
+    """Acts when an expression matches: rejects, or records the match for later filters.
+
+    A rule acts at the earliest moment at which its inputs are known: with the reverse-path, a recipient, or the body. Rules of
+    one tag are asked in their order; while one waits for its input, the later ones wait with it. REJECT answers whatever is
+    outstanding and all that follows with `code` and `message`; MATCH records tag and rule; LOG records the rule only, so that
+    the other rules of the tag go on. With `mode: PER_RCPT` the rule looks at each recipient when it arrives, and REJECT
+    answers that one.
+    """
 
     filter: Literal["policy_action"]
     tag: str
@@ -192,7 +204,10 @@ class PolicyAction(FilterOptions):
 
 
 class RelayAuth(FilterOptions):
-    """Fails a transaction that has neither SMTP AUTH nor an allow-listed client address."""
+    """Fails a transaction that has neither SMTP AUTH nor an allow-listed client address.
+
+    The answer to MAIL is 530, which asks the client to authenticate, or 550 where that would not help.
+    """
 
     filter: Literal["relay_auth"]
     smtp_auth: bool = True
@@ -202,7 +217,13 @@ class RelayAuth(FilterOptions):
 
 
 class AddRoute(FilterOptions):
-    """Sends a copy through the chain of another sender. Without sender the filter is off."""
+    """Sends a copy through the chain of another sender. Without sender the filter is off.
+
+    The copy goes first and is waited for: what the other chain refuses is refused here, with the same class. With
+    `store_and_forward` it is queued instead, for the recipients that are accepted when the body is there. A retry does not send
+    it again: a copy has the same id in every attempt, and its delivery is noted in the database. A crash just then may send
+    it twice, and so does a retry later than `storage.gc_ttl`.
+    """
 
     filter: Literal["add_route"]
     sender: str | None = None
