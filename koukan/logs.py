@@ -44,7 +44,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(document, default=str).decode()
+        # Our own values (a Response, a HostPort) go by their text, as in the other format.
+        return orjson.dumps(document, default=str, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
 
 
 def configure(config: dict[str, Any] | None) -> None:

@@ -93,7 +93,7 @@ class _Peer:
 
     async def start(self) -> None:
         await self._server.start(self._address)
-        emit("listening", address=str(self._server.address))
+        emit("ready", address=str(self._server.address))
 
     async def stop(self) -> None:
         await self._server.stop()

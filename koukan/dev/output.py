@@ -9,7 +9,7 @@ import orjson
 
 
 def emit(kind: str, **fields: Any) -> None:
-    """Print one event: `mail` arrived, `listening` where."""
+    """Print one event: `mail` arrived, `ready` at an address."""
     sys.stdout.buffer.write(orjson.dumps({"event": kind, **fields}, default=str) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
 from email.policy import default
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -84,6 +84,8 @@ class MailSink:
         """Listen. Raises StartupError when the address is taken."""
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True)
+            kept = [int(path.stem) for path in self._directory.glob("[0-9]*.eml")]
+            self._numbers = itertools.count(max(kept, default=0) + 1)
         try:
             self._server = await asyncio.get_running_loop().create_server(self._session, address.host, address.port)
         except OSError as error:
@@ -95,8 +97,8 @@ class MailSink:
         if self._server is not None:
             self._server.close()
             for session in list(self._connections):
-                if isinstance(session.transport, asyncio.Transport):
-                    session.transport.abort()
+                if session.transport is not None:
+                    cast("asyncio.Transport", session.transport).abort()
             self._connections.clear()
             await self._server.wait_closed()
             self._server = None

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import logging
 from collections.abc import Callable, Collection
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
-
-import aiohttp
 
 from koukan.blob.bodies import BytesBody
 from koukan.config.gateway import SmtpHostConfig, SmtpTlsConfig
@@ -23,12 +20,8 @@ from koukan.model import HostPort, Mailbox, Step
 from koukan.smtp.client import SmtpUpstream
 from koukan.smtp.pool import ConnectionPool
 
-logger = logging.getLogger("koukan.dev")
-
 #: seconds in which everything must be ready: a first start creates the database
 READY_TIMEOUT = 60.0
-#: seconds between looks at what is not ready yet
-_READY_POLL = 0.1
 #: the parts, in the order they are started
 PARTS = ("sink", "receiver", "router", "gateway")
 
@@ -43,24 +36,34 @@ class Stack:
         self.timeline = Timeline(show)
         self.processes = Processes(self._heard)
         self._show = show
-        self._without: Collection[str] = ()
+        self._ready: set[str] = set()
+        self._changed = asyncio.Event()
 
     async def start(self, without: Collection[str] = ()) -> None:
         """Start all parts but those in `without`, and wait until they are ready. Raises StartupError."""
         files.prepare(self.directory)
-        self._without = without
-        for name in PARTS:
-            if name not in without:
-                self.processes.start(self.program(name))
         try:
+            for name in PARTS:
+                if name not in without:
+                    self.processes.start(self.program(name))
             async with asyncio.timeout(READY_TIMEOUT):
-                await self._wait_ready()
+                await self._all_ready(set(PARTS) - set(without))
         except TimeoutError:
             await self.stop()
             raise StartupError(f"not everything was ready within {READY_TIMEOUT:g} s; see the lines above") from None
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         await self.processes.stop()
+
+    async def _all_ready(self, names: Collection[str]) -> None:
+        while not self._ready.issuperset(names):
+            if self.processes.unusable is not None:
+                raise StartupError(f"{self.processes.unusable} cannot start; its reason is above")
+            self._changed.clear()
+            await self._changed.wait()
 
     def program(self, name: str) -> Program:
         """How a part is started; the same command works in another terminal."""
@@ -120,6 +123,8 @@ class Stack:
     def _heard(self, name: str, event: dict[str, Any] | None, line: str) -> None:
         if event is None:
             self._show(f"{name}: {line}")
+        elif "ready" in (event.get("event"), event.get("message")):
+            self._ready.add(name)
         elif event.get("event") == "mail":
             self.timeline.arrived({**event, "program": name})
         elif event.get("message") == "transaction" and event.get("logger") == "koukan.router":
@@ -128,40 +133,4 @@ class Stack:
             self._show(f"{name}: {event.get('level')} {event.get('message')}")
             if event.get("exception"):
                 self._show(str(event["exception"]))
-
-    # --- readiness -------------------------------------------------------------------------------------------------------
-
-    async def _wait_ready(self) -> None:
-        waits = [self._http_ready(name) for name in PARTS if name not in self._without and name != "sink"]
-        if "sink" not in self._without:
-            waits.append(self._smtp_ready(self.ports.sink))
-        await asyncio.gather(*waits)
-
-    async def _http_ready(self, name: str) -> None:
-        port = {"router": self.ports.router, "gateway": self.ports.gateway, "receiver": self.ports.receiver}[name]
-        path = "healthz" if name == "receiver" else "readyz"
-        async with aiohttp.ClientSession() as http:
-            while True:
-                self._raise_unusable()
-                try:
-                    async with http.get(f"http://127.0.0.1:{port}/{path}") as response:
-                        if response.status == 200 and self.processes.pid(name) is not None:
-                            return
-                except aiohttp.ClientError:
-                    logger.debug("%s does not listen yet", name)
-                await asyncio.sleep(_READY_POLL)
-
-    async def _smtp_ready(self, port: int) -> None:
-        while True:
-            self._raise_unusable()
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(_READY_POLL)
-            else:
-                writer.close()
-                return
-
-    def _raise_unusable(self) -> None:
-        if self.processes.unusable is not None:
-            raise StartupError(f"{self.processes.unusable} cannot start; its reason is above")
+        self._changed.set()

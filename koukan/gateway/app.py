@@ -11,6 +11,7 @@ from koukan.config.gateway import GatewayConfig, RestOutputConfig, SmtpServiceCo
 from koukan.gateway.ingress import Ingress
 from koukan.gateway.service import GatewayService
 from koukan.lifecycle import Lifecycle
+from koukan.logs import event
 from koukan.model import HostPort, Upstream
 from koukan.net.tls import server_context
 from koukan.rest.client import Conversation as RestConversation
@@ -64,14 +65,15 @@ class GatewayApp:
             await admin.start(config.admin_listener.addr)
         self.rest = parts.add(RestServer(self.service), RestServer.stop)
         await self.rest.start(listener.addr, tls)
-        logger.info("gateway takes REST on %s as %s", self.rest.address, self.service.session_uri)
         outputs = {output.name: output for output in config.rest_output}
         for service in config.smtp_listener.services:
             open_upstream = partial(self._open_rest, service, outputs[service.endpoint])
             smtp = parts.add(SmtpListener(service, open_upstream), SmtpListener.stop)
             await smtp.start()
             self.listeners.append(smtp)
-            logger.info("gateway takes SMTP on %s for %s/%s", smtp.address, service.sender, service.tag)
+        smtp_addresses = ",".join(str(smtp.address) for smtp in self.listeners)
+        uri = self.service.session_uri
+        event(logger, logging.INFO, "ready", rest=self.rest.address, smtp=smtp_addresses or None, session_uri=uri)
 
     async def stop(self) -> None:
         """Drain: take nothing new, let messages in flight finish within `drain_timeout`."""

@@ -10,6 +10,7 @@ from koukan.chain.filter import Context
 from koukan.chain.plugins import Plugins
 from koukan.config.router import RouterConfig
 from koukan.lifecycle import Lifecycle
+from koukan.logs import event
 from koukan.net.dns import Resolver
 from koukan.net.tls import server_context
 from koukan.rest.http import HttpClients
@@ -77,7 +78,7 @@ class RouterApp:
             await admin.start(config.admin_listener.addr)
         self.rest = parts.add(RestServer(self.service), RestServer.stop)
         await self.rest.start(config.rest_listener.addr, tls)
-        logger.info("router listens on %s as %s", self.rest.address, self.service.session_uri)
+        event(logger, logging.INFO, "ready", rest=self.rest.address, session_uri=self.service.session_uri)
 
     async def stop(self) -> None:
         """Drain: take nothing new, let what is in flight finish within `drain_timeout`, give the rest back."""

@@ -8,6 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from koukan.config.gateway import SmtpHostConfig
 from koukan.errors import UpstreamError
@@ -72,8 +73,7 @@ class SmtpConnection(asyncio.Protocol):
     # --- protocol ------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are, but are not registered as such
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.proxy_protocol import get_proxy
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -160,8 +160,8 @@ class SmtpSession(SMTP):
 
     def abort(self) -> None:
         """The listener has stopped: close the connection."""
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+        if self.transport is not None:
+            cast("asyncio.Transport", self.transport).abort()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         # One timer that looks at a deadline, instead of aiosmtpd's new timer for every command.

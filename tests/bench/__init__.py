@@ -1,0 +1,1 @@
+"""Messages per second and CPU per message, of all processes, beside Postfix: `make bench`."""
