@@ -276,6 +276,24 @@ async def test_a_rule_waits_while_the_one_it_depends_on_waits() -> None:
         assert data.ok is accepted
 
 
+async def test_a_rule_waits_for_the_last_rule_of_the_tag_it_depends_on() -> None:
+    not_bad = {"not": {"matcher": "policy_action", "tag": "bad"}}
+    items = [
+        Learns(MessageValidationOutput(Validity.BASIC)),
+        rule(YES, "other"),
+        rule(NO, "bad", name="cheap"),
+        rule(BAD, "bad", name="thorough"),
+        reject(not_bad),
+    ]
+    client = Session(items)
+    assert (await client.mail() or REJECTED).ok
+    assert [r.ok for r in await client.rcpt()] == [True]
+    data = await client.data()
+    assert data is not None
+    assert data.ok
+    assert client.matched == {"matched_tags": ["other", "bad"], "matched_rules": ["other", "thorough"]}
+
+
 # --- recipient by recipient -----------------------------------------------------------------------------------------------
 
 
