@@ -15,20 +15,24 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 _MACHINE = Path("/usr/lib/postgresql")
-#: nothing here must survive the machine, so that nothing is synced
-_FAST = ("fsync=off", "synchronous_commit=on", "full_page_writes=off", "shared_buffers=32MB", "max_connections=100")
+#: for tests: nothing here must survive the machine, so that nothing is synced
+FAST = ("fsync=off", "synchronous_commit=on", "full_page_writes=off", "shared_buffers=32MB", "max_connections=100")
+#: for figures: as a server that is meant to keep what it is given
+DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on", "shared_buffers=128MB", "max_connections=100")
 
 
 class PostgresServer:
     """One server in a temporary directory."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Sequence[str] = FAST) -> None:
+        self._settings = settings
         self.directory = Path(tempfile.mkdtemp(prefix="koukan-pg-"))
         self._data = self.directory / "data"
         self._numbers = itertools.count(1)
@@ -41,7 +45,7 @@ class PostgresServer:
         """Make the database directory if there is none, and start the server."""
         if not self._data.exists():
             self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-            settings = (*_FAST, "listen_addresses=''", f"unix_socket_directories='{self.directory}'")
+            settings = (*self._settings, "listen_addresses=''", f"unix_socket_directories='{self.directory}'")
             with (self._data / "postgresql.conf").open("a") as file:
                 file.write("\n".join(settings) + "\n")
         self._run("pg_ctl", "-D", str(self._data), "-l", str(self.directory / "log"), "-w", "start")
@@ -54,6 +58,11 @@ class PostgresServer:
         """Stop the server for good and delete everything."""
         self.stop("immediate")
         shutil.rmtree(self.directory)
+
+    @property
+    def pid(self) -> int:
+        """The process whose children do the work."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.directory}"
