@@ -11,7 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 #: seconds per unit, largest first
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -106,11 +116,15 @@ def _write_quantity(value: int, info: SerializationInfo) -> Any:
     return value if isinstance(info.context, Writing) else format_quantity(value)
 
 
-DURATION = (
-    BeforeValidator(_read_duration),
-    PlainSerializer(_write_duration),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": DURATION_LENGTH}),
-)
+class _DurationSchema:
+    """A string; `x-positive` where zero is no duration, which a CEL rule makes of it."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        positive = {"x-positive": True} if "exclusiveMinimum" in handler(schema) else {}
+        return {"type": "string", "pattern": DURATION_PATTERN, "maxLength": DURATION_LENGTH, **positive}
+
+
+DURATION = (BeforeValidator(_read_duration), PlainSerializer(_write_duration), _DurationSchema())
 QUANTITY = (
     BeforeValidator(_read_quantity),
     PlainSerializer(_write_quantity),
