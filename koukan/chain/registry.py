@@ -18,6 +18,7 @@ from koukan.chain.filters import (
     relay_auth,
     remote_host,
     router,
+    spf_check,
 )
 from koukan.chain.plugins import Plugins
 from koukan.config import filters
@@ -34,6 +35,7 @@ _BUILDERS: dict[type[FilterOptions], Callable[[Any, Context], Filter | None]] = 
     filters.ReceivedHeader: received_header.build,
     filters.RelayAuth: relay_auth.build,
     filters.RemoteHost: remote_host.build,
+    filters.SpfCheck: spf_check.build,
 }
 
 #: these look plug-ins up

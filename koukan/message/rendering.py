@@ -104,6 +104,11 @@ def render_parameterized(name: str, value: str) -> bytes:
     return _fold(name, [(" ", word) for word in value.split("; ")], separator=";")
 
 
+def render_words(name: str, words: Iterable[str]) -> bytes:
+    """A structured field from its pieces, a space between them, folded there. Raises InvalidMessage."""
+    return _fold(name, [(" ", check_text(f"header {name}", word)) for word in words])
+
+
 def format_date(when: datetime) -> str:
     """A date-time in the zone of `when` (RFC 5322 §3.3)."""
     return format_datetime(when)
