@@ -17,7 +17,7 @@ from typing import Any
 from koukan import metrics
 from koukan.chain.transaction import Transaction
 from koukan.logs import event
-from koukan.model import Body, Mailbox, Response, StepResult, Upstream
+from koukan.model import Body, Mailbox, StepResult, Upstream
 from koukan.rest.resource import Resource
 from koukan.router import outcome as outcomes
 from koukan.router.exploder import Child, Kept
@@ -232,6 +232,7 @@ class Dispatcher:
     async def _keep(self, tx: Transaction, body: Body, kept: Sequence[Kept]) -> None:
         rows: list[NewTransaction] = []
         running: list[tuple[Work, Kept]] = []
+        ended: list[tuple[Work, Responses, Outcome]] = []
         for item in kept:
             child = item.child
             assert isinstance(child, ExploderChild)
@@ -242,6 +243,7 @@ class Dispatcher:
                 continue
             responses = Responses(rcpt=(item.rcpt,), data=item.data)
             outcome = self._ledger.conclude(work, responses)
+            ended.append((work, responses, outcome))
             rows.append(_row(work, body, responses, outcome=outcome))
             bounce = await self._ledger.bounce(work, outcome)
             if bounce is not None:
@@ -249,6 +251,8 @@ class Dispatcher:
         await self._store.keep(rows)
         metrics.KEPT.inc(len(kept))
         self.queued.set()
+        for work, responses, outcome in ended:
+            report(work, responses, outcome, "kept")
         for work, item in running:
             self.background(self._adopt(work, item))
 
@@ -323,12 +327,6 @@ def report(work: Work, responses: Responses, outcome: Outcome, kind: str) -> Non
         result=result,
         reason=outcome.final_reason,
         retry_in=None if outcome.retry_in is None else round(outcome.retry_in, 1),
-        answer=_decisive(responses),
+        answer=outcomes.decisive(responses),
         seconds=round(work.age, 3),
     )
-
-
-def _decisive(responses: Responses) -> Response | None:
-    if responses.data is not None:
-        return responses.data
-    return responses.rcpt[-1] if responses.rcpt else responses.mail

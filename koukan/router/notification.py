@@ -12,7 +12,7 @@ from koukan.chain.transaction import Transaction
 from koukan.config.router import GlobalConfig
 from koukan.errors import KoukanError
 from koukan.message.dsn import FailedRecipient, make_bounce
-from koukan.model import Body, Mailbox, Response, Sender
+from koukan.model import Body, EsmtpParam, Mailbox, Response, Sender
 from koukan.router.roles import Role
 from koukan.storage.store import Envelope, NewTransaction
 
@@ -61,10 +61,18 @@ class Notifier:
             id=self._new_id(),
             envelope=Envelope(
                 sender=Sender(target.sender, target.tag),
-                mail_from=Mailbox(""),
+                mail_from=Mailbox("", _needs(content, sender)),
                 rcpt_to=(Mailbox(sender.address),),
             ),
             body=BytesBody(content),
             retry=True,
             destination=sender.domain or "",
         )
+
+
+def _needs(content: bytes, sender: Mailbox) -> tuple[EsmtpParam, ...]:
+    """What a bounce needs of every hop: octets beyond ASCII in it (RFC 6152), or in its header and envelope (RFC 6531)."""
+    if content.isascii():
+        return ()
+    eight_bit = EsmtpParam("BODY", "8BITMIME")
+    return (eight_bit,) if sender.address.isascii() else (eight_bit, EsmtpParam("SMTPUTF8"))

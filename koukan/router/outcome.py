@@ -17,6 +17,8 @@ DEADLINE = "retry policy deadline"
 #: a temporary failure of a sender that has no retries: visible, where the existing Koukan hides it
 NO_RETRY = "upstream response tempfail, retries are off"
 
+_NO_ANSWER = Response(451, "4.3.0 the attempt ended without an answer")
+
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
@@ -74,6 +76,14 @@ def next_attempt(attempt: int, age: float, params: RetryParams, rng: random.Rand
     return None, delay
 
 
+def decisive(responses: Responses) -> Response | None:
+    """The answer that says what became of the transaction; None when there is none at all."""
+    failure, _ = _first_failure(responses)
+    if failure is not None and failure is not _NO_ANSWER:
+        return failure
+    return responses.data or (responses.rcpt[-1] if responses.rcpt else responses.mail)
+
+
 def _first_failure(responses: Responses) -> tuple[Response | None, str]:
     if responses.mail is not None and responses.mail.failed:
         return responses.mail, "mail_"
@@ -81,7 +91,7 @@ def _first_failure(responses: Responses) -> tuple[Response | None, str]:
     if failed and len(failed) == len(responses.rcpt):
         return next((r for r in failed if r.temporary), failed[0]), "rcpt_"
     if responses.data is None:
-        return Response(451, "4.3.0 the attempt ended without an answer"), ""
+        return _NO_ANSWER, ""
     return (responses.data, "") if responses.data.failed else (None, "")
 
 

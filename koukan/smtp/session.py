@@ -81,6 +81,12 @@ OpenUpstream = Callable[[Conversation], Upstream]
 Command = Callable[[str | None], Awaitable[None]]
 
 
+class _Session(Session):
+    """aiosmtpd's own warns of `login_data` whenever it sets it."""
+
+    login_data: object = None
+
+
 class SmtpSession(SMTP):
     """The protocol of one connection."""
 
@@ -129,6 +135,9 @@ class SmtpSession(SMTP):
         self._recipients = 0
         self._accepted = 0
         self.ended: asyncio.Future[None] = self.loop.create_future()
+
+    def _create_session(self) -> Session:
+        return _Session(self.loop)
 
     def __dir__(self) -> list[str]:
         # aiosmtpd's constructor looks through dir() twice for methods of these kinds, evaluating every property on its way:
