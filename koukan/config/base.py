@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from koukan.model import HostPort
 
@@ -31,6 +32,22 @@ Bytes = Annotated[int, Field(ge=0, json_schema_extra={"x-unit": "bytes"})]
 Port = Annotated[int, Field(ge=0, le=65535)]
 #: `[host, port]` as it stands in a file
 Address = Annotated[HostPort, Field(json_schema_extra={"x-form": "[host, port]"})]
+
+
+def _host_bits_zero(value: Any) -> Any:
+    try:
+        return ip_network(value) if isinstance(value, str) else value
+    except ValueError:
+        pass
+    try:
+        meant = f"; did you mean {str(ip_network(value, strict=False))!r}?"
+    except ValueError:
+        meant = ""
+    raise ValueError(f"must be a network like '192.0.2.0/24' or '2001:db8::/32', got {value!r}{meant}")
+
+
+#: a network, host bits zero
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_host_bits_zero)]
 
 
 class HostEntry(ConfigModel):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from koukan.config.base import ConfigModel, HostEntry, Seconds
+from koukan.config.base import ConfigModel, HostEntry, Network, Seconds
 from koukan.config.matchers import MatchExpression
 from koukan.config.routing import AddressListPolicy as AddressListPolicy
 from koukan.config.routing import DestDomainPolicy as DestDomainPolicy
@@ -162,7 +161,15 @@ class Router(FilterOptions):
         return self
 
 
-WeightedAction = tuple[Annotated[float, Field(ge=0)], Literal["REJECT", "MATCH", "LOG"]]
+Action = Literal["REJECT", "MATCH", "LOG"]
+WeightedAction = tuple[Annotated[float, Field(ge=0)], Action]
+
+
+def _is_weighted(pair: Any) -> bool:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        return False
+    weight, action = pair
+    return isinstance(weight, (int, float)) and weight >= 0 and action in get_args(Action)
 
 
 class PolicyAction(FilterOptions):
@@ -184,12 +191,19 @@ class PolicyAction(FilterOptions):
     """When to act; absent: always."""
     mode: Literal["PER_RCPT"] | None = None
     """Evaluate for each recipient alone."""
-    action: Literal["REJECT", "MATCH", "LOG"] | list[WeightedAction] = "MATCH"
+    action: Action | list[WeightedAction] = "MATCH"
     """What to do, or a list of [weight, action] to choose from."""
     code: int = Field(default=550, ge=400, le=599)
     """Reply code of REJECT."""
     message: str | None = None
     """Reply text of REJECT."""
+
+    @field_validator("action", mode="before")
+    @classmethod
+    def _action_or_pairs(cls, action: Any) -> Any:
+        if all(_is_weighted(pair) for pair in (action if isinstance(action, list) else [(1, action)])):
+            return action
+        raise ValueError(f"must be REJECT, MATCH or LOG, or a list like [[9, LOG], [1, REJECT]], got {action!r}")
 
     @field_validator("action", mode="after")
     @classmethod
@@ -212,7 +226,7 @@ class RelayAuth(FilterOptions):
     filter: Literal["relay_auth"]
     smtp_auth: bool = True
     """Accept authenticated clients."""
-    allowlist: list[IPv4Network | IPv6Network] = []
+    allowlist: list[Network] = []
     """Networks whose clients need no authentication."""
 
 

@@ -13,7 +13,7 @@ import ipaddress
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -213,7 +213,7 @@ def _unknown_keys(value: Any, path: Path_) -> Iterable[tuple[Path_, ConfigModel]
 def validation_problems(data: Any, error: ValidationError) -> Iterable[Problem]:
     """What pydantic found, in the house's words, with paths that exist in `data`."""
     for item in error.errors(include_url=False):
-        path = _real_path(data, item["loc"])
+        path = _real_path(data, item["loc"], missing=item["type"] == "missing")
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "missing":
             message = f"is required{_misspelt(str(path[-1]), _at(data, path[:-1]))}"
@@ -224,17 +224,16 @@ def validation_problems(data: Any, error: ValidationError) -> Iterable[Problem]:
         yield Problem(path, message)
 
 
-def _real_path(data: Any, loc: Iterable[str | int]) -> Path_:
+def _real_path(data: Any, loc: Sequence[str | int], *, missing: bool) -> Path_:
     """pydantic's location without the names of union members, which the file does not contain."""
     path: list[str | int] = []
-    steps = list(loc)
-    for position, step in enumerate(steps):
+    for position, step in enumerate(loc):
         inside = isinstance(data, dict) and step in data
         item = isinstance(data, list) and isinstance(step, int) and step < len(data)
         if inside or item:
             path.append(step)
             data = data[step]
-        elif position == len(steps) - 1:
+        elif missing and position == len(loc) - 1:
             path.append(step)
     return tuple(path)
 

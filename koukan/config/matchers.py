@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from koukan.config.base import ConfigModel
+from koukan.config.base import ConfigModel, Network
 
 
 class MatcherOptions(ConfigModel):
@@ -48,7 +47,7 @@ class NetworkAddress(MatcherOptions):
     """The client's address is in a network."""
 
     matcher: Literal["network_address"]
-    cidr: IPv4Network | IPv6Network
+    cidr: Network
     """The network, host bits zero."""
 
 
@@ -182,6 +181,13 @@ class PluginMatcher(MatcherOptions):
     """A matcher of `modules.transaction_matcher`; every other key is its own."""
 
     open: ClassVar[bool] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mapping(cls, data: Any) -> Any:
+        if isinstance(data, (dict, ConfigModel)):
+            return data
+        raise ValueError(f"must be {{matcher: NAME}}, {{not: …}}, {{any: [… ]}} or {{all: [… ]}}, got {data!r}")
 
 
 _BUILT_IN = (

@@ -109,6 +109,35 @@ def test_a_tag_that_no_rule_has_is_worth_a_warning(tmp_path: Path) -> None:
     assert warning.endswith("match.tag: no earlier rule of this chain has tag 'spma'; did you mean 'spam'?")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"action": "REJCT"},
+            "action: must be REJECT, MATCH or LOG, or a list like [[9, LOG], [1, REJECT]], got 'REJCT'",
+        ),
+        (
+            {"action": ["9:LOG"]},
+            "action: must be REJECT, MATCH or LOG, or a list like [[9, LOG], [1, REJECT]], got ['9:",
+        ),
+        ({"action": [[-1, "LOG"]]}, "action: must be REJECT, MATCH or LOG, or a list like "),
+        ({"action": [[0, "LOG"]]}, "action: the weights must add up to more than zero"),
+        ({"code": 250}, "code: input should be greater than or equal to 400, got 250"),
+        ({"match": "smtp_tls"}, "match: must be {matcher: NAME}, {not: …}, {any: [… ]} or {all: [… ]}, got 'smtp_tls'"),
+        ({"match": {"not": "x"}}, "match.not: must be {matcher: NAME}, {not: …}, {any: [… ]} or {all: [… ]}, got 'x'"),
+        ({"match": {"matcher": "num_rcpts"}}, "match.max_rcpts: is required"),
+        (
+            {"match": {"matcher": "network_address", "cidr": "192.0.2.1/24"}},
+            "match.cidr: must be a network like '192.0.2.0/24' or '2001:db8::/32', got '192.0.2.1/24'; "
+            "did you mean '192.0.2.0/24'?",
+        ),
+    ],
+)
+def test_slips_in_a_rule_are_one_line_each(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    text = problem(tmp_path, {"filter": "policy_action", "tag": "t", **options})
+    assert f": endpoint[0].chain[0].{message}" in text
+
+
 # --- copies without end ---------------------------------------------------------------------------------------------------
 
 
