@@ -140,8 +140,8 @@ def _is_newer(document: Document, known: Document) -> bool:
 
 
 def _digest(value: str) -> str:
-    # base64, since that is what values of Secrets are for everyone who reads one.
-    return base64.b64encode(hashlib.sha256(value.encode()).digest()).decode()
+    # base64, since that is what values of Secrets are for everyone who reads one; nothing stays nothing.
+    return value and base64.b64encode(hashlib.sha256(value.encode()).digest()).decode()
 
 
 def _discard(table: defaultdict[K, set[V]], name: K, member: V) -> None:

@@ -9,8 +9,8 @@ from koukan_operator.kinds import Document, Key
 from koukan_operator.model import KoukanGateway, KoukanRouter, OutputChain
 from koukan_operator.references import ObjectRef, Refs, references_of
 
-#: references lead on (a sender's chain, its Secret); chains of references are no longer than this
-MAX_ROUNDS = 4
+#: references lead on (a sender's chain, the chain of its exploder, a Secret), a round each; longer ones are loops
+MAX_ROUNDS = 16
 
 
 def gather(
