@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from koukan.chain.filter import Context, Filter
 from koukan.chain.transaction import Transaction
@@ -12,6 +13,9 @@ from koukan.executor import run_bounded
 from koukan.message.bodies import ParsedBody
 from koukan.message.parser import MAX_INLINE, MessageParser, ParsedMessage
 from koukan.model import Body
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: bytes that are parsed at once; larger messages are parsed off the event loop, in pieces of this size
 INLINE_SIZE = 256 * 1024
@@ -49,10 +53,10 @@ class MessageParserFilter(Filter):
             async for chunk in body.chunks():
                 piece += chunk
                 if len(piece) >= INLINE_SIZE:
-                    await run_bounded(parser.feed, bytes(piece))
+                    await _off_loop(parser.feed, bytes(piece))
                     piece.clear()
-            await run_bounded(parser.feed, bytes(piece))
-            return await run_bounded(parser.result)
+            await _off_loop(parser.feed, bytes(piece))
+            return await _off_loop(parser.result)
         except BaseException:
             parser.close()
             raise
@@ -60,6 +64,16 @@ class MessageParserFilter(Filter):
 
 def build(options: Options, context: Context) -> MessageParserFilter:
     return MessageParserFilter(context.config.global_.spool_directory)
+
+
+async def _off_loop(func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """run_bounded, but when cancelled it returns only after the thread has: the parser is closed then."""
+    job = asyncio.ensure_future(run_bounded(func, *args, **kwargs))
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await asyncio.gather(job, return_exceptions=True)
+        raise
 
 
 def _wanted(tx: Transaction) -> int | None:
