@@ -21,7 +21,7 @@ from koukan.rest.server import RestServer
 from koukan.smtp.client import SmtpUpstream
 from koukan.smtp.pool import ConnectionPool
 from koukan.smtp.server import SmtpListener
-from koukan.smtp.session import Conversation
+from koukan.smtp.transaction import Conversation
 
 logger = logging.getLogger("koukan.gateway")
 

@@ -19,13 +19,8 @@ from yarl import URL
 from koukan.errors import BodyAborted, InvalidDocument, UpstreamError
 from koukan.message.bodies import ParsedBody
 from koukan.model import Body, HostPort, Response, SmtpMeta, Step, StepResult, Upstream
-from koukan.model.documents import (
-    TransactionDocument,
-    dump_host_port,
-    dump_mailbox,
-    dump_smtp_meta,
-    parse_transaction,
-)
+from koukan.model.documents import TransactionDocument, parse_transaction
+from koukan.model.values import dump_host_port, dump_mailbox, dump_smtp_meta
 from koukan.rest.http import Answer, HttpClients, exchange
 from koukan.rest.uploader import UploadRefused, put_ranged, put_whole
 

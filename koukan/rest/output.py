@@ -14,7 +14,7 @@ from koukan.config import filters
 from koukan.config.references import effective_sender
 from koukan.config.router import EffectiveSender, RestEndpoint
 from koukan.model import HostPort, Response, Step, StepResult, Upstream
-from koukan.model.documents import parse_smtp_meta
+from koukan.model.values import parse_smtp_meta
 from koukan.rest.client import Conversation, RestUpstream, Target
 from koukan.rest.http import HttpClients
 

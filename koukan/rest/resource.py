@@ -12,14 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from koukan.model import Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
-from koukan.model.documents import (
-    BlobStatus,
-    BodyStatus,
-    TransactionDocument,
-    UpdateRequest,
-    dump_host_port,
-    dump_transaction,
-)
+from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, UpdateRequest, dump_transaction
+from koukan.model.values import dump_host_port
 from koukan.rest.problems import BadRequest, Conflict
 
 #: the blob id of the message itself

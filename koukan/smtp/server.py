@@ -18,7 +18,8 @@ from koukan.config.gateway import SmtpServiceConfig
 from koukan.errors import ConfigError, StartupError
 from koukan.model import HostPort, Response
 from koukan.net.tls import server_context
-from koukan.smtp.session import OpenUpstream, SmtpSession
+from koukan.smtp.session import SmtpSession
+from koukan.smtp.transaction import OpenUpstream
 
 logger = logging.getLogger("koukan.smtp")
 

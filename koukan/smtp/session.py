@@ -15,19 +15,15 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
-from aiosmtpd.proxy_protocol import get_proxy
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from koukan import metrics
 from koukan.errors import BodyAborted
-from koukan.model import HostPort, Mailbox, Response, SmtpMeta, Step, StepResult, Upstream
-from koukan.smtp.commands import MAIL_PARAMS, RCPT_PARAMS, parse_path
-from koukan.smtp.incoming import MessageTooLarge, receive_message
+from koukan.model import HostPort, Response, SmtpMeta
+from koukan.net.proxy_protocol import read_header
 from koukan.smtp.replies import render
+from koukan.smtp.transaction import Conversation, MailTransaction
 
 if TYPE_CHECKING:
     from koukan.smtp.server import SmtpListener
@@ -45,7 +41,6 @@ HANDSHAKE_TIMEOUT = 30
 
 _OK = Response(250, "2.0.0 ok")
 _BYE = Response(221, "2.0.0 bye")
-_MAIL_OK = Response(250, "2.1.0 ok")
 _GO_AHEAD = Response(354, "end data with <CR><LF>.<CR><LF>")
 _TIMEOUT = Response(421, "4.4.2 timeout, closing connection")
 _DRAINING = Response(421, "4.3.2 service shutting down, try again later")
@@ -54,30 +49,13 @@ _TOO_LONG = Response(500, "5.5.6 line too long")
 _SYNTAX = Response(500, "5.5.2 bad syntax")
 _UNKNOWN = Response(500, "5.5.1 command not recognized")
 _HELLO_FIRST = Response(503, "5.5.1 send EHLO first")
-_NESTED_MAIL = Response(503, "5.5.1 nested MAIL command")
-_MAIL_FIRST = Response(503, "5.5.1 need MAIL command")
-_RCPT_FIRST = Response(503, "5.5.1 need RCPT command")
-_TOO_MANY_RECIPIENTS = Response(452, "4.5.3 too many recipients")
-_TOO_BIG = Response(552, "5.3.4 message size exceeds fixed maximum message size")
 _NO_TLS = Response(454, "4.7.0 TLS not available")
 _TLS_ACTIVE = Response(503, "5.5.1 TLS is active already")
 _NO_AUTH = Response(502, "5.5.1 AUTH not available")
 _AUTH_NEEDS_TLS = Response(538, "5.7.11 encryption required for requested authentication mechanism")
-_NO_ANSWER = Response(450, "4.4.2 no answer in time, try again later")
-_DATA_NO_ANSWER = Response(451, "4.4.2 no answer in time, try again later")
 _INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """What is known of an SMTP client when its transaction begins."""
-
-    remote_host: HostPort | None
-    local_host: HostPort | None
-    smtp_meta: SmtpMeta
-
-
-OpenUpstream = Callable[[Conversation], Upstream]
 Command = Callable[[str | None], Awaitable[None]]
 
 
@@ -128,12 +106,7 @@ class SmtpSession(SMTP):
         self._busy = False
         self._deadline = 0.0
         self._over_tls = False
-        # the transaction
-        self._held_mail: Mailbox | None = None
-        self._in_mail = False
-        self._upstream: Upstream | None = None
-        self._recipients = 0
-        self._accepted = 0
+        self._transaction = MailTransaction(listener)
         self.ended: asyncio.Future[None] = self.loop.create_future()
 
     def _create_session(self) -> Session:
@@ -157,13 +130,13 @@ class SmtpSession(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._listener.leave(self, self._client)
-        self._abandon()
+        self._transaction.abandon()
         if not self.ended.done():
             self.ended.set_result(None)
 
     def drain(self) -> None:
         """The listener stops: leave at once when nothing is going on, else at the next command outside a message."""
-        if not self._busy and not self._in_mail:
+        if not self._busy and not self._transaction.open:
             self._say(_DRAINING)
             self._hang_up()
 
@@ -219,13 +192,13 @@ class SmtpSession(SMTP):
             logger.exception("internal error in the session of %s", self._client)
             self._say(_INTERNAL_ERROR)
         finally:
-            self._abandon()
+            self._transaction.abandon()
             self._hang_up()
 
     async def _next_command(self) -> None:
         line = await self._read_line()
         self._reset_timeout()
-        if self._listener.draining and not self._in_mail:
+        if self._listener.draining and not self._transaction.open:
             await self._reply(_DRAINING)
             self._hang_up()
             return
@@ -274,12 +247,11 @@ class SmtpSession(SMTP):
         if timeout is None:
             return True
         self._reset_timeout(timeout)
-        proxy = await get_proxy(self._reader)
-        if not proxy:
+        proxied = await read_header(self._reader)
+        if proxied is None:
             logger.warning("%s: no valid PROXY header", self._client)
             return False
-        self._remote = _proxied(proxy.src_addr, proxy.src_port)
-        self._local = _proxied(proxy.dst_addr, proxy.dst_port)
+        self._remote, self._local = proxied
         self._reset_timeout()
         if self._listener.implicit_tls and self._listener.tls is not None:
             await self._upgrade(self._listener.tls)
@@ -307,7 +279,7 @@ class SmtpSession(SMTP):
         if argument is None or len(argument) > 255:
             await self._reply(Response(501, "5.5.4 Syntax: EHLO hostname" if esmtp else "5.5.4 Syntax: HELO hostname"))
             return False
-        self._abandon()
+        self._transaction.abandon()
         self._state().extended_smtp = esmtp
         self._state().host_name = argument
         return True
@@ -329,7 +301,7 @@ class SmtpSession(SMTP):
         elif self._over_tls:
             await self._reply(_TLS_ACTIVE)
         else:
-            self._abandon()
+            self._transaction.abandon()
             # What a client, or somebody in its place, sent ahead of the handshake must not count (RFC 3207 §4.2).
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0):
@@ -352,7 +324,7 @@ class SmtpSession(SMTP):
             await self._reply(_NO_AUTH)
         elif not self._over_tls:
             await self._reply(_AUTH_NEEDS_TLS)
-        elif self._in_mail:
+        elif self._transaction.open:
             await self._reply(Response(503, "5.5.1 AUTH not permitted during a mail transaction"))
         else:
             mechanism, _, initial = (argument or "").partition(" ")
@@ -376,88 +348,32 @@ class SmtpSession(SMTP):
     async def _mail(self, argument: str | None) -> None:
         if not self._state().host_name:
             await self._reply(_HELLO_FIRST)
-            return
-        if self._in_mail:
-            await self._reply(_NESTED_MAIL)
-            return
-        mailbox = parse_path(argument, "FROM:", MAIL_PARAMS, esmtp=self._state().extended_smtp)
-        if isinstance(mailbox, Response):
-            await self._reply(mailbox)
-            return
-        size = mailbox.param("SIZE")
-        if size is not None and int(size.value or 0) > self._listener.config.limits.max_message_size:
-            await self._reply(_TOO_BIG)
-            return
-        self._abandon()
-        self._upstream = self._listener.open_upstream(self._conversation())
-        self._in_mail = True
-        if self._listener.config.delay_reject:
-            self._held_mail = mailbox
-            await self._reply(_MAIL_OK)
-            return
-        result = await self._step(Step(mail_from=mailbox))
-        answer = result.mail or _INTERNAL_ERROR
-        if answer.failed:
-            self._abandon()
-        metrics.count_reply("mail", answer)
-        await self._reply(answer)
+        else:
+            await self._reply(await self._transaction.mail(argument, self._conversation()))
 
     async def _rcpt(self, argument: str | None) -> None:
-        if not self._in_mail:
-            await self._reply(_MAIL_FIRST)
-            return
-        mailbox = parse_path(argument, "TO:", RCPT_PARAMS, esmtp=self._state().extended_smtp)
-        if isinstance(mailbox, Response) or not mailbox.address:
-            await self._reply(mailbox if isinstance(mailbox, Response) else Response(501, "5.1.3 empty address"))
-            return
-        if self._recipients >= self._listener.config.limits.max_recipients:
-            await self._reply(_TOO_MANY_RECIPIENTS)
-            return
-        self._recipients += 1
-        held, self._held_mail = self._held_mail, None
-        result = await self._step(Step(mail_from=held, rcpt_to=[mailbox]))
-        answer = result.rcpt[0]
-        if held is not None and result.mail is not None and result.mail.failed:
-            # The verdict on MAIL was held back (delay_reject): it is the recipient's, and the next one asks again.
-            answer = result.mail
-            self._reopen(held)
-        if answer.ok:
-            self._accepted += 1
-        metrics.count_reply("rcpt", answer)
-        await self._reply(answer)
+        await self._reply(await self._transaction.rcpt(argument))
 
     async def _data(self, argument: str | None) -> None:
-        if argument is not None:
-            await self._reply(Response(501, "5.5.4 Syntax: DATA"))
-        elif not self._in_mail:
-            await self._reply(_MAIL_FIRST)
-        elif not self._accepted:
-            await self._reply(_RCPT_FIRST)
+        refusal = Response(501, "5.5.4 Syntax: DATA") if argument is not None else self._transaction.refuses_data()
+        if refusal is not None:
+            await self._reply(refusal)
+            return
+        await self._reply(_GO_AHEAD)
+        try:
+            answer = await self._transaction.receive(self._reader)
+        except TimeoutError:
+            self._say(_TIMEOUT)
+            self._hang_up()
         else:
-            await self._reply(_GO_AHEAD)
-            limits = self._listener.config.limits
-            try:
-                answer = await receive_message(
-                    self._reader, self._send_body, size_limit=limits.max_message_size, timeout=limits.data_timeout
-                )
-            except MessageTooLarge:
-                answer = _TOO_BIG
-            except TimeoutError:
-                self._say(_TIMEOUT)
-                self._hang_up()
-                return
-            if answer.failed:
-                self._abandon()
-            self._forget()
-            metrics.count_reply("data", answer)
             await self._reply(answer)
 
     async def _rset(self, argument: str | None) -> None:
-        self._abandon()
+        self._transaction.abandon()
         await self._reply(_OK)
 
     async def _quit(self, argument: str | None) -> None:
-        self._abandon()
+        self._transaction.abandon()
         await self._reply(_BYE)
         self._hang_up()
 
@@ -479,51 +395,6 @@ class SmtpSession(SMTP):
         )
         return Conversation(self._remote, self._local, meta)
 
-    async def _send_body(self, body: Any) -> Response:
-        return (await self._step(Step(body=body))).data or _INTERNAL_ERROR
-
-    async def _step(self, step: Step) -> StepResult:
-        """One step upstream; silence and trouble are temporary failures."""
-        config = self._listener.config
-        upstream = self._upstream
-        assert upstream is not None  # since MAIL
-        try:
-            async with asyncio.timeout(config.rcpt_timeout if step.body is None else config.data_timeout):
-                return await upstream.step(step)
-        except TimeoutError:
-            return StepResult.all(step, _NO_ANSWER if step.body is None else _DATA_NO_ANSWER)
-        except Exception:
-            logger.exception("internal error in a transaction of %s", self._client)
-            return StepResult.all(step, _INTERNAL_ERROR)
-
-    def _reopen(self, held: Mailbox) -> None:
-        """MAIL failed upstream: that transaction is over, another recipient begins a new one."""
-        if self._upstream is not None:
-            self._listener.background(self._upstream.cancel())
-        self._upstream = self._listener.open_upstream(self._conversation())
-        self._held_mail = held
-
-    def _forget(self) -> None:
-        self._upstream = None
-        self._held_mail = None
-        self._in_mail = False
-        self._recipients = self._accepted = 0
-
-    def _abandon(self) -> None:
-        """The transaction will not be finished: say so upstream, at once."""
-        if self._upstream is not None:
-            self._listener.background(self._upstream.cancel())
-        self._forget()
-
 
 def _host_port(address: Any) -> HostPort | None:
     return HostPort(address[0], address[1]) if isinstance(address, tuple) and len(address) >= 2 else None
-
-
-def _proxied(address: Any, port: Any) -> HostPort | None:
-    """An address of a PROXY header; UNKNOWN and LOCAL have none."""
-    text = address.decode("ascii", "replace") if isinstance(address, bytes) else str(address or "")
-    try:
-        return HostPort(str(ip_address(text)), int(port))
-    except (ValueError, TypeError):
-        return None

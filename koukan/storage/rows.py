@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from koukan.model import EsmtpParam, HostPort, Mailbox, Response, Sender, SmtpMeta
-from koukan.model.documents import dump_mailbox, dump_response, dump_smtp_meta
+from koukan.model.values import dump_mailbox, dump_response, dump_smtp_meta
 from koukan.storage.database import Row
 from koukan.storage.store import CANCELLED, BlobState, Envelope, NewTransaction, Responses, StoredTransaction
 

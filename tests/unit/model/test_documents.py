@@ -11,12 +11,12 @@ from koukan.model.documents import (
     InlineBody,
     ReuseBody,
     TransactionDocument,
-    dump_mailbox,
     dump_transaction,
     parse_create,
     parse_transaction,
     parse_update,
 )
+from koukan.model.values import dump_mailbox
 
 
 def test_create_request_with_everything() -> None:
