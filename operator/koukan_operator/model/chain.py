@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from koukan.config.filters import FilterItem
 from koukan.config.router import ChainConfig, OutputHandlerConfig, SenderConfig
@@ -26,3 +26,9 @@ class OutputChainSpec(ResourceModel):
     """Retries, bounces, timeouts."""
     chain: Annotated[list[FilterItem], FORM] = Field(min_length=1, max_length=64)
     """Filters in order, the last one a sink: rest_output, or exploder for mail that comes in by SMTP."""
+
+    @model_validator(mode="after")
+    def _claims_somewhere(self) -> OutputChainSpec:
+        if self.senders and not self.router_refs:
+            raise ValueError("senders are claimed on routers; name these in routerRefs")
+        return self

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from koukan.config.loader import Problem, dotted, validation_problems
@@ -60,11 +61,26 @@ def _line(problem: Problem) -> str:
     return f"{dotted(problem.path)}: {problem.message}"
 
 
+def _service_name(metadata: Metadata) -> Metadata:
+    if not _SERVICE_NAME.match(metadata.name):
+        raise ValueError(
+            "Services are named after it: at most 50 lower-case letters, digits and hyphens, the first one a letter, "
+            f"not {metadata.name!r}"
+        )
+    return metadata
+
+
+#: names of what Services are made of; the longest that is derived adds 13 characters
+_SERVICE_NAME = re.compile(r"^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$")
+WorkloadMetadata = Annotated[Metadata, AfterValidator(_service_name)]
+
+
 class KoukanRouter(Resource):
     """Routers that share a database: Deployment, Services and all that belongs to them."""
 
     KIND: ClassVar[str] = "KoukanRouter"
 
+    metadata: WorkloadMetadata
     spec: RouterSpec
 
 
@@ -73,6 +89,7 @@ class KoukanGateway(Resource):
 
     KIND: ClassVar[str] = "KoukanGateway"
 
+    metadata: WorkloadMetadata
     spec: GatewaySpec
 
 
