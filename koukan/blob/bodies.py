@@ -1,4 +1,4 @@
-"""The kinds of body that need no storage of their own: bytes, and bytes in front of another body."""
+"""The kinds of body that need no storage of their own: bytes, bytes in front of another body, and the rest of one."""
 
 from __future__ import annotations
 
@@ -79,3 +79,26 @@ class ConcatBody(Body):
             async for chunk in part.chunks(start):
                 yield chunk
             start = 0
+
+
+class TailBody(Body):
+    """What follows the first `offset` bytes of a body, by reference: how headers are taken out without copying the message."""
+
+    def __init__(self, body: Body, offset: int) -> None:
+        self._body = body
+        self._offset = offset
+        self.replayable = body.replayable
+
+    @property
+    def length(self) -> int | None:
+        return None if self._body.length is None else max(0, self._body.length - self._offset)
+
+    @property
+    def complete(self) -> bool:
+        return self._body.complete
+
+    async def wait_complete(self) -> None:
+        await self._body.wait_complete()
+
+    def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
+        return self._body.chunks(self._offset + start)

@@ -8,6 +8,9 @@ from typing import Any
 from koukan.chain.filter import Context, Filter
 from koukan.chain.filters import (
     add_route,
+    authentication_results,
+    dkim_check,
+    dkim_sign,
     dns_resolution,
     hello,
     message_builder,
@@ -27,6 +30,9 @@ from koukan.errors import ConfigError
 
 _BUILDERS: dict[type[FilterOptions], Callable[[Any, Context], Filter | None]] = {
     filters.AddRoute: add_route.build,
+    filters.AuthenticationResults: authentication_results.build,
+    filters.DkimCheck: dkim_check.build,
+    filters.DkimSign: dkim_sign.build,
     filters.DnsResolution: dns_resolution.build,
     filters.Hello: hello.build,
     filters.MessageBuilder: message_builder.build,

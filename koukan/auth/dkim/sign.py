@@ -14,6 +14,8 @@ from koukan.message.headers import Headers
 #: relaxed headers survive refolding; no relay changes white space in bodies
 HEADER_CANONICALIZATION = "relaxed"
 BODY_CANONICALIZATION = "simple"
+#: fields of one name that are signed, from the lowest up: nothing has so many, and verifiers have bounds
+_MOST_OF_A_NAME = 20
 #: characters of a line of the signature
 _LINE = 72
 
@@ -78,9 +80,9 @@ def signed_names(headers: Headers) -> tuple[str, ...]:
     """The fields of h=, a name for each that is there and one more where none may be added."""
     names: list[str] = []
     for name in OVERSIGNED:
-        names += [name] * (headers.count(name) + 1)
+        names += [name] * min(headers.count(name) + 1, _MOST_OF_A_NAME)
     for name in SIGNED:
-        names += [name] * headers.count(name)
+        names += [name] * min(headers.count(name), _MOST_OF_A_NAME)
     return tuple(names)
 
 
