@@ -35,15 +35,20 @@ Address = Annotated[HostPort, Field(json_schema_extra={"x-form": "[host, port]"}
 
 
 def _host_bits_zero(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
     try:
-        return ip_network(value) if isinstance(value, str) else value
+        return ip_network(value)
     except ValueError:
-        pass
+        wanted = "must be a network like '192.0.2.0/24' or '2001:db8::/32'"
+        raise ValueError(f"{wanted}, got {value!r}{_meant(value)}") from None
+
+
+def _meant(value: str) -> str:
     try:
-        meant = f"; did you mean {str(ip_network(value, strict=False))!r}?"
+        return f"; did you mean {str(ip_network(value, strict=False))!r}?"
     except ValueError:
-        meant = ""
-    raise ValueError(f"must be a network like '192.0.2.0/24' or '2001:db8::/32', got {value!r}{meant}")
+        return ""
 
 
 #: a network, host bits zero

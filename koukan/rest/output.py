@@ -59,7 +59,7 @@ class RestOutput(Upstream):
         self._tx = tx
         self._upstream: RestUpstream | None = None
         self._refusal: Response | None = None
-        self._sent_outputs = 0
+        self._sent_outputs: Mapping[str, Any] = {}
 
     async def step(self, step: Step) -> StepResult:
         route = self._sink.static_route or self._tx.route
@@ -102,8 +102,11 @@ class RestOutput(Upstream):
     async def _data(self, route: Route | None, step: Step) -> Response:
         if self._upstream is None:
             return (self._refusal or _NO_ROUTE).precondition("RCPT")
-        if route is not None and _option(route, "send_filter_output") and len(self._tx.outputs) > self._sent_outputs:
-            await self._upstream.send_filter_output(self._outputs())
+        if route is not None and _option(route, "send_filter_output"):
+            # Filters that looked at the body have added to what they knew, or put something new in its place.
+            before, outputs = self._sent_outputs, self._outputs()
+            if outputs != before:
+                await self._upstream.send_filter_output(outputs)
         result = await self._upstream.step(Step(body=step.body))
         return result.data or Response(451, "4.3.0 internal error, try again later")
 
@@ -133,8 +136,9 @@ class RestOutput(Upstream):
         return about
 
     def _outputs(self) -> dict[str, Any]:
-        self._sent_outputs = len(self._tx.outputs)
-        return {key: output.to_json() for key, output in self._tx.outputs.items()}
+        outputs = {key: output.to_json() for key, output in self._tx.outputs.items()}
+        self._sent_outputs = outputs
+        return outputs
 
 
 def _static_route(options: filters.RestOutput, context: Context) -> Route | None:
