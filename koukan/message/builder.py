@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from koukan.errors import InvalidDocument
 from koukan.message.header_spec import add_missing
-from koukan.model.documents import Json
+from koukan.model.values import Json
 
 #: the lists of parts, in the order in which their running index counts
 PART_LISTS = ("text_body", "related_attachments", "file_attachments")

@@ -18,7 +18,7 @@ from koukan.message.parameters import parse_content_type, render_parameters
 from koukan.message.rendering import check_text, render_ids, render_parameterized
 from koukan.message.transfer import Measure, base64_length, encode_base64, is_utf8, measure, with_line_ends
 from koukan.model import Body
-from koukan.model.documents import Json
+from koukan.model.values import Json
 
 #: bytes made before other tasks get their turn: some 4 ms of work
 _TURN = 1024 * 1024
