@@ -279,7 +279,7 @@ def _macro_values(
         "s": f"{local}@{domain}",
         "l": local,
         "o": domain,
-        "i": str(client) if v4 else ".".join(client.exploded.replace(":", "")),
+        "i": str(client) if v4 else ".".join(client.exploded.upper().replace(":", "")),
         "v": "in-addr" if v4 else "ip6",
         "h": (ascii_domain(helo) if helo else None) or "unknown",
         "c": str(client),

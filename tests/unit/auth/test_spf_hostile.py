@@ -59,7 +59,7 @@ async def server() -> AsyncIterator[NameServer]:
 
 
 def make_resolver(server: NameServer) -> Resolver:
-    return Resolver(DnsConfig(nameservers=[server.address], timeout=2))
+    return Resolver(DnsConfig(nameservers=[server.address], timeout=10))
 
 
 @settings(max_examples=300, deadline=None)

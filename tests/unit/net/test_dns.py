@@ -68,7 +68,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def resolver(server: NameServer, clock: Clock) -> Resolver:
-    return Resolver(DnsConfig(nameservers=[server.address], timeout=2), clock=clock)
+    return Resolver(DnsConfig(nameservers=[server.address], timeout=10), clock=clock)
 
 
 async def test_mx_records_are_exchanges_with_their_preference(resolver: Resolver) -> None:
@@ -132,12 +132,12 @@ async def test_silence_is_a_temporary_failure_in_bounded_time(server: NameServer
     resolver = Resolver(DnsConfig(nameservers=[server.address], timeout=0.3))
     started = time.monotonic()
     assert (await resolver.addresses("silent.example")).status is Status.TEMPFAIL
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 3.0
 
 
 async def test_the_second_server_answers_for_a_dead_one(server: NameServer) -> None:
     async with NameServer("example.com MX !silent") as dead:
-        resolver = Resolver(DnsConfig(nameservers=[dead.address, server.address], timeout=1))
+        resolver = Resolver(DnsConfig(nameservers=[dead.address, server.address], timeout=2))
         assert (await resolver.mx("example.com")).ok
 
 

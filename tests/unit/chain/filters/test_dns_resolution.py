@@ -5,9 +5,8 @@ from typing import Any
 import dns.name
 import pytest
 
-from koukan.chain.filter import Filter
 from koukan.chain.outputs import DnsResolutionOutput, DnsStatus
-from koukan.chain.transaction import Recipient, Transaction
+from koukan.chain.transaction import Transaction
 from koukan.config.filters import RestOutput
 from koukan.config.router import DnsConfig
 from koukan.model import HostPort, Response
@@ -83,6 +82,8 @@ samehost.example     A     192.0.2.32
 many.example         MX    10 big.example.
 """
 ALL = {"filter": "dns_resolution", "suffix": ""}
+REFUSED = ("x@null.example", "x@[127.0.0.1]")
+BUECHER = ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
 OK, NX, TEMP = DnsStatus.OK, DnsStatus.NX, DnsStatus.TEMP
 
 
@@ -94,7 +95,7 @@ async def server() -> AsyncIterator[NameServer]:
 
 @pytest.fixture
 def resolver(server: NameServer) -> Resolver:
-    return Resolver(DnsConfig(nameservers=[server.address], timeout=2))
+    return Resolver(DnsConfig(nameservers=[server.address], timeout=10))
 
 
 async def resolve(
@@ -402,13 +403,19 @@ async def test_where_no_policy_answers_the_sink_does(resolver: Resolver, domain:
 
 
 async def test_a_policy_in_between_answers_first(resolver: Resolver) -> None:
-    class Policy(Filter):
-        async def on_rcpt(self, tx: Transaction, recipient: Recipient) -> Response | None:
-            output = tx.output(DnsResolutionOutput)
-            return Response(556, "5.1.10 no") if output and output.resolution_result is NX else None
-
     sink = RecordingSink()
-    chain = make_chain([StaticRoute(HostPort("@", 25)), ALL, Policy()], sink, make_context(resolver))
-    result = await send(chain, make_transaction(), rcpt_to=["x@null.example", "x@direct.example"])
-    assert [r.code for r in result.rcpt] == [556, 250]
-    assert [m.address for m in sink.rcpt_to] == ["x@direct.example"]
+    router = {"filter": "router", "policy": {"name": "dest_domain", "destination": {"endpoint": "gateway"}}}
+    policy = {
+        "filter": "policy_action",
+        "tag": "no mail server",
+        "match": {"matcher": "koukan.mx_resolution.DnsResolutionFilter", "resolution_result": "NX"},
+        "action": "REJECT",
+        "code": 556,
+        "message": "5.1.10 no",
+    }
+    endpoint = {"name": "gateway", "endpoint": "http://gateway.invalid/", "sender": "outbound"}
+    context = make_context(resolver, rest_endpoint=[endpoint])
+    for address in ("x@null.example", "x@Bücher.example", "x@[127.0.0.1]", "x@[192.0.2.77]"):
+        result = await send(make_chain([router, ALL, policy], sink, context), make_transaction(), rcpt_to=[address])
+        assert result.rcpt == [Response(556, "5.1.10 no") if address in REFUSED else Response(250, "ok")]
+    assert sink.hosts == [tuple(HostPort(a, 25) for a in hosts) for hosts in (BUECHER, ["192.0.2.77"])]

@@ -36,7 +36,7 @@ async def server() -> AsyncIterator[NameServer]:
 
 @pytest.fixture
 def resolver(server: NameServer) -> Resolver:
-    return Resolver(DnsConfig(nameservers=[server.address], timeout=2))
+    return Resolver(DnsConfig(nameservers=[server.address], timeout=10))
 
 
 async def check(
