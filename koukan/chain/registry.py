@@ -60,4 +60,4 @@ def build_filter(options: FilterOptions, context: Context, plugins: Plugins) -> 
         return _BUILDERS[kind](options, context)
     if kind in _BUILDERS_WITH_PLUGINS:
         return _BUILDERS_WITH_PLUGINS[kind](options, context, plugins)
-    raise ConfigError(f"{options.filter} cannot stand here")
+    raise ConfigError(f"{options.filter} is a sink: it ends a chain, and nothing else")

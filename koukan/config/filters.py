@@ -233,10 +233,11 @@ class RelayAuth(FilterOptions):
 class AddRoute(FilterOptions):
     """Sends a copy through the chain of another sender. Without sender the filter is off.
 
-    The copy goes first and is waited for: what the other chain refuses is refused here, with the same class. With
-    `store_and_forward` it is queued instead, for the recipients that are accepted when the body is there. A retry does not send
-    it again: a copy has the same id in every attempt, and its delivery is noted in the database. A crash just then may send
-    it twice, and so does a retry later than `storage.gc_ttl`.
+    The copy goes first and is waited for: what the other chain refuses is refused here, with the same class; a recipient that
+    is refused here afterwards stays a recipient of the copy when others are accepted. With `store_and_forward` the copy is
+    queued instead, for the recipients that are accepted when the body is there. A retry does not send it again: a copy has the
+    same id in every attempt, and its delivery is noted in the database. A crash just then may send it twice, and so does a
+    retry later than `storage.gc_ttl`.
     """
 
     filter: Literal["add_route"]
