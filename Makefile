@@ -33,7 +33,8 @@ fmt: setup
 bench: setup  ## messages per second and CPU per message, beside Postfix when it is installed
 	$(BIN)/python -m tests.bench
 
-generate: setup  ## files that are made from others: reference pages, the chart's README and its copies of the CRDs
+generate: setup  ## files that are made from others: the CRDs, reference pages, the chart's README and its copies of the CRDs
+	$(BIN)/python -m koukan_operator.crds crds
 	$(BIN)/python charts/generate.py
 	$(BIN)/python -m koukan.config.reference docs/reference/filters.md
 

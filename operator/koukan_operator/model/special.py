@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from koukan.config import filters, gateway, matchers, router
 from koukan_operator.model.base import ResourceModel
@@ -80,6 +80,20 @@ class _PolicyAction(Form):
     """What to do."""
     actions: list[_WeightedAction] | None = Field(default=None, min_length=1, max_length=16, alias="actions")
     """What to do, chosen by weight; takes the place of action."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> _PolicyAction:
+        if self.actions is not None and "action" in self.model_fields_set:
+            raise ValueError("give action or actions, not both")
+        if self.actions is not None and sum(each.weight for each in self.actions) <= 0:
+            raise ValueError("the weights must add up to more than zero")
+        return self
+
+    @field_validator("action", mode="before")
+    @classmethod
+    def _action_or_pairs(cls, action: Any) -> Any:
+        # In place of the configuration's, which speaks of its own spelling and of pairs.
+        return action
 
     @classmethod
     def from_config(cls, document: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ _SUFFIXES = {
     "Ti": 2**40,
 }
 QUANTITY_PATTERN = r"^[0-9]+(k|M|G|T|Ki|Mi|Gi|Ti)?$"
-_QUANTITY = re.compile(QUANTITY_PATTERN)
+_QUANTITY = re.compile(r"^(?P<number>[0-9]+)(?P<suffix>k|M|G|T|Ki|Mi|Gi|Ti)?$")
 
 #: an absent bound, where a resource must say so: null cannot be applied
 UNLIMITED = "Unlimited"
@@ -80,10 +80,10 @@ def format_duration(seconds: float) -> str:
 
 def parse_quantity(text: str) -> int:
     """Bytes of "32Mi". Raises ValueError."""
-    if not _QUANTITY.match(text):
+    found = _QUANTITY.match(text)
+    if found is None:
         raise ValueError(f"must be a whole quantity of bytes such as 65536, 64Ki or 32Mi, not {text!r}")
-    digits = text.rstrip("kMGTi")
-    return int(digits) * _SUFFIXES[text[len(digits) :]]
+    return int(found["number"]) * _SUFFIXES[found["suffix"] or ""]
 
 
 def format_quantity(size: int) -> int | str:

@@ -39,6 +39,7 @@ class Attachment:
     chains: dict[str, OutputChain] = field(default_factory=dict)
     #: some chain that is named does not exist or is invalid
     incomplete: bool = False
+    _invalid: set[str] = field(default_factory=set)
 
     @property
     def writing(self) -> Writing:
@@ -83,10 +84,13 @@ class Attachment:
             self._add_named(other, f"{OutputChain.KIND}/{name} {dotted(path)}")
 
     def _parsed(self, document: Document) -> OutputChain | None:
+        name = document["metadata"]["name"]
+        if name in self._invalid:
+            return None
         try:
             return OutputChain.parse(document)
         except InvalidResource as error:
-            name = document["metadata"]["name"]
+            self._invalid.add(name)
             for line in str(error).splitlines():
                 path, _, message = line.partition(": ")
                 self.findings.problem(f"{OutputChain.KIND}/{name} {path}", message)
