@@ -19,7 +19,8 @@ import argparse
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ import dns.rdatatype
 import dns.rrset
 
 DEFAULT_TTL = 300
+_ROOT = Path(__file__).parents[2]
 _RCODES = {"!servfail": dns.rcode.SERVFAIL, "!refused": dns.rcode.REFUSED, "!nxdomain": dns.rcode.NXDOMAIN}
 _SOA = "ns.invalid. hostmaster.invalid. 1 7200 3600 86400 {}"
 
@@ -244,6 +246,22 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._server.spawn(data, self._transport, addr)
+
+
+@asynccontextmanager
+async def name_server_process(zone: str, directory: Path) -> AsyncIterator[str]:
+    """A name server in a process of its own; its address as it goes into `dns.nameservers`."""
+    path = directory / "zone.txt"
+    path.write_text(zone, encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.nameserver", str(path), stdout=asyncio.subprocess.PIPE, cwd=_ROOT
+    )
+    assert process.stdout is not None
+    try:
+        yield (await process.stdout.readline()).decode().split()[-1]
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def _serve(zone: str, port: int) -> None:
