@@ -16,12 +16,9 @@ from koukan.message.builder import MAX_PARTS, PART_LISTS
 from koukan.message.header_spec import add_missing, render_headers
 from koukan.message.parameters import parse_content_type, render_parameters
 from koukan.message.rendering import check_text, render_ids, render_parameterized
-from koukan.message.transfer import Measure, base64_length, encode_base64, is_utf8, measure, with_line_ends
+from koukan.message.transfer import Measure, base64_length, encode_base64, in_turns, is_utf8, measure, with_line_ends
 from koukan.model import Body
 from koukan.model.values import Json
-
-#: bytes made before other tasks get their turn: some 4 ms of work
-_TURN = 1024 * 1024
 
 
 @dataclass(eq=False)
@@ -30,10 +27,9 @@ class _Leaf:
 
     field: str
     content_type: str
-    params: dict[str, str]
+    #: the header fields but for Content-Transfer-Encoding
+    fields: bytes
     content: Body
-    #: the fields between Content-Type and Content-Transfer-Encoding
-    more: bytes = b""
     measure: Measure | None = None
 
     @property
@@ -57,11 +53,7 @@ class _Leaf:
 
     def head(self) -> bytes:
         encoding = b"base64" if self.encoded else b"8bit" if self.needs_8bit else b"7bit"
-        return (
-            render_parameterized("Content-Type", render_parameters(self.content_type, self.params))
-            + self.more
-            + b"Content-Transfer-Encoding: %b\r\n\r\n" % encoding
-        )
+        return self.fields + b"Content-Transfer-Encoding: %b\r\n\r\n" % encoding
 
     async def check(self) -> None:
         """Wait for a content that must be looked at before it is written. Raises InvalidMessage, BodyAborted."""
@@ -156,7 +148,6 @@ class ComposedBody(Body):
 
     async def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
         await self.check()
-        made = 0
         for segment in self._segments or ():
             length = len(segment) if isinstance(segment, bytes) else segment.length
             if length is not None and start >= length:
@@ -165,12 +156,8 @@ class ComposedBody(Body):
             if isinstance(segment, bytes):
                 yield segment[start:]
             else:
-                async for chunk in segment.chunks(start):
+                async for chunk in in_turns(segment.chunks(start)):
                     yield chunk
-                    made += len(chunk)
-                    if made >= _TURN:
-                        made = 0
-                        await asyncio.sleep(0)
             start = 0
 
 
@@ -249,10 +236,11 @@ def _leaf(name: str, path: str, part: object, blobs: Mapping[str, Body]) -> _Lea
     if not isinstance(blob_id, str) or blob_id not in blobs:
         raise InvalidMessage(f"{path}.content: there is no blob {blob_id!r}")
     content_type, params = _content_type(path, part.get("content_type"))
-    more = _disposition(name, path, part.get("filename"))
+    fields = render_parameterized("Content-Type", render_parameters(content_type, params))
+    fields += _disposition(name, path, part.get("filename"))
     if (content_id := part.get("content_id")) is not None:
-        more += render_ids("Content-ID", [_string(f"{path}.content_id", content_id)])
-    return _Leaf(path, content_type, params, blobs[blob_id], more)
+        fields += render_ids("Content-ID", [_string(f"{path}.content_id", content_id)])
+    return _Leaf(path, content_type, fields, blobs[blob_id])
 
 
 def _content_type(path: str, value: object) -> tuple[str, dict[str, str]]:

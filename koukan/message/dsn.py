@@ -45,6 +45,8 @@ MAX_REPLY_LINE = 400
 
 #: characters of an address in a field: what a path may have (RFC 5321 §4.5.3.1) and room for characters that are escaped
 MAX_WORD = 320
+#: characters of a line of a reply whose characters are escaped, and the name of the field before it: less than HARD_LIMIT
+MAX_LINE = 900
 #: seconds that the headers of an original may take to arrive which is still on its way
 HEADERS_TIMEOUT = 2.0
 
@@ -78,7 +80,7 @@ async def make_bounce(
     domain = _reporting_domain(mailer_daemon)
     parts = [
         _text_part("text/plain", _explanation(failed, domain, arrived)),
-        b"Content-Type: message/delivery-status\r\n\r\n" + _status(failed, domain, arrived, now),
+        b"Content-Type: message/delivery-status\r\n\r\n" + _status(sender, failed, domain, arrived, now),
     ]
     if quoted:
         parts.append(_quote(quoted, utf8=sender.param("SMTPUTF8") is not None or not sender.address.isascii()))
@@ -165,9 +167,12 @@ def _reply(response: Response) -> list[str]:
 # --- what software reads ----------------------------------------------------------------------------------------------------
 
 
-def _status(failed: Sequence[FailedRecipient], domain: str, arrived: datetime, now: datetime) -> bytes:
+def _status(sender: Mailbox, failed: Sequence[FailedRecipient], domain: str, arrived: datetime, now: datetime) -> bytes:
     """The content of message/delivery-status (RFC 3464 §2): a block for the message and one for each recipient."""
+    envelope_id = sender.param("ENVID")
     blocks = [[f"Reporting-MTA: dns; {domain}", f"Arrival-Date: {format_date(arrived)}"]]
+    if envelope_id is not None and envelope_id.value:
+        blocks[0].insert(0, f"Original-Envelope-Id: {_from_xtext(envelope_id.value)}")
     blocks += [_recipient_block(recipient, now) for recipient in failed]
     return "\r\n".join("".join(f"{line}\r\n" for line in block) for block in blocks).encode("ascii")
 
@@ -184,7 +189,8 @@ def _recipient_block(recipient: FailedRecipient, now: datetime) -> list[str]:
     if recipient.next_hop is not None:
         lines.append(f"Remote-MTA: dns; {_mta_name(recipient.next_hop.host)}")
     # A reply of several lines stands on as many, folded (RFC 3461 §9.2).
-    lines.append("Diagnostic-Code: smtp; " + "\r\n ".join(map(_escape, _reply(recipient.response))))
+    reply = [_escape(line)[:MAX_LINE] for line in _reply(recipient.response)]
+    lines.append("Diagnostic-Code: smtp; " + "\r\n ".join(reply))
     lines.append(f"Last-Attempt-Date: {format_date(now)}")
     return lines
 
@@ -212,8 +218,13 @@ def _original_recipient(mailbox: Mailbox) -> str | None:
     kind, semicolon, encoded = (param.value or "").partition(";") if param is not None else ("", "", "")
     if not semicolon or not kind or not encoded:
         return None
-    address = encoded if kind.lower() == "utf-8" else _XTEXT.sub(lambda found: chr(int(found[1], 16)), encoded)
-    return f"{sanitize(kind)[:64]}; {_escape(address)[:MAX_WORD]}"
+    address = _escape(encoded)[:MAX_WORD] if kind.lower() == "utf-8" else _from_xtext(encoded)
+    return f"{sanitize(kind)[:64]}; {address}"
+
+
+def _from_xtext(text: str) -> str:
+    """What xtext stands for (RFC 3461 §4), printable."""
+    return _escape(_XTEXT.sub(lambda found: chr(int(found[1], 16)), text))[:MAX_WORD]
 
 
 def _mta_name(host: str) -> str:
@@ -271,8 +282,11 @@ def _quote(block: bytes, *, utf8: bool) -> bytes:
 
 def _without_mime(block: bytes) -> bytes:
     """The fields that do not speak of a content: there is none here, and many readers take message/global-headers for a whole
-    message. Empty when a line is no header."""
-    headers, _ = parse_headers(block)
+    message. Empty when a line is no header, or there are too many."""
+    try:
+        headers, _ = parse_headers(block)
+    except InvalidMessage:
+        return b""
     if headers.defect is not None:
         return b""
     kept = [field for field in headers if not field.name.lower().startswith(("content-", "mime-"))]

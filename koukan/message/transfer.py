@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import codecs
 import re
@@ -15,7 +16,21 @@ _LINE = 76
 _OCTETS = 57
 _LINE_WITH_END = _LINE + 2
 
+#: bytes that are made or looked at before other tasks get their turn: 4 ms of work at most
+TURN = 1024 * 1024
+
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+async def in_turns(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks; contents that are all here would otherwise not let others run."""
+    taken = 0
+    async for chunk in chunks:
+        yield chunk
+        taken += len(chunk)
+        if taken >= TURN:
+            taken = 0
+            await asyncio.sleep(0)
 
 
 def base64_length(octets: int) -> int:
@@ -70,7 +85,7 @@ class Measure:
 async def measure(content: Body) -> Measure:
     """Read a content once to know what it takes as it is."""
     length, is_ascii = 0, True
-    async for chunk in with_line_ends(content):
+    async for chunk in in_turns(with_line_ends(content)):
         length += len(chunk)
         is_ascii = is_ascii and chunk.isascii()
     return Measure(length, is_ascii)
@@ -80,7 +95,7 @@ async def is_utf8(content: Body) -> bool:
     """Whether all of a content is UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        async for chunk in content.chunks():
+        async for chunk in in_turns(content.chunks()):
             decoder.decode(chunk)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:

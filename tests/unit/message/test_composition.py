@@ -210,6 +210,7 @@ async def test_boundaries_cannot_be_guessed() -> None:
         ({"content_type": "pdf"}, "'pdf' is no type/subtype"),
         ({"content_type": "application/pdf\r\nBcc: x@y.z"}, "is no type/subtype"),
         ({"content_type": "multipart/mixed"}, "made from parts"),
+        ({"content_type": f"a/b; c={'x' * 1000}"}, "too long"),
         ({"content_id": "a b"}, "is no message id"),
         ({"content_id": 3}, r"file_attachments\[0\].content_id: must be a string"),
         ({"content_id": "a>\r\nBcc: x@y.z"}, "is no message id"),

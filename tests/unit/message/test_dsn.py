@@ -192,9 +192,10 @@ async def test_replies(code: int, message: str, status: str, diagnostic: str) ->
     assert re.sub(r"\s+", " ", block["Diagnostic-Code"]) == re.sub(r"550- ", "550- ", diagnostic)
 
 
-async def test_endless_replies_are_cut() -> None:
-    data = await bounce(failure(message="\n".join(["5.1.1 " + "x" * 5000] * 500)))
-    assert len(parse(data).as_bytes()) < 30_000
+@pytest.mark.parametrize("character", ["x", "é", "\U0001f600"])
+async def test_endless_replies_are_cut(character: str) -> None:
+    data = await bounce(failure(message="\n".join(["5.1.1 " + character * 5000] * 500)))
+    assert len(parse(data).as_bytes()) < 150_000
 
 
 @pytest.mark.parametrize(
@@ -265,6 +266,20 @@ async def test_a_sender_that_no_header_can_hold_is_still_told() -> None:
     message = parse(await bounce(sender=Mailbox("a@b.c>\r\nBcc: x@y.z")))
     assert message["to"] is None
     assert message["bcc"] is None
+
+
+async def test_the_envelope_id_of_the_sender_comes_back() -> None:
+    """RFC 3461 §4.4."""
+    sender = Mailbox("ann@example.com", (EsmtpParam("ENVID", "q+2B1+0D+0AX:+20y"),))
+    message = parse(await bounce(sender=sender))
+    assert blocks(message)[0]["Original-Envelope-Id"] == "q+1\\x{0D}\\x{0A}X: y"
+
+
+async def test_more_header_fields_than_are_looked_at() -> None:
+    original = b"a:\r\n" * 12_000 + "b: é\r\n\r\n".encode()
+    message = parse(await bounce(original=original, sender=Mailbox("ann@example.com", (EsmtpParam("SMTPUTF8"),))))
+    parts: Any = message.get_payload()
+    assert parts[2].get_payload(decode=True) == original[:-2]
 
 
 async def test_dates_keep_their_zone() -> None:
