@@ -41,6 +41,10 @@ MAX_TTL = 3600.0
 MAX_NEGATIVE_TTL = 300.0
 #: seconds in which a server that just failed is not asked the same again (RFC 2308 §7 allows five minutes)
 FAILURE_TTL = 1.0
+#: octets of records in one cached answer: no honest one has more, and a full cache takes tens of megabytes at worst
+MAX_CACHED = 4096
+#: octets that a record counts for which is no text
+_RECORD_SIZE = 64
 #: aliases followed for one name, within one response and over several
 MAX_CNAMES = 8
 #: questions at a time: each takes a socket, so that its source port is random (RFC 5452 §4.5)
@@ -216,7 +220,8 @@ class Resolver:
                 answer = await self._follow(question, kind)
         except TimeoutError:
             answer = _FAILED
-        self._cache.put(key, answer)
+        if _size(answer) <= MAX_CACHED:
+            self._cache.put(key, answer)
         return answer
 
     async def _follow(self, question: dns.name.Name, kind: _Kind) -> Answer[Any]:
@@ -302,6 +307,10 @@ def _question(name: str) -> dns.name.Name | None:
     except (dns.exception.DNSException, UnicodeError):
         return None
     return None if question == dns.name.root else question
+
+
+def _size(answer: Answer[Any]) -> int:
+    return sum(len(record) if isinstance(record, bytes) else _RECORD_SIZE for record in answer.records)
 
 
 def _negative(status: Status, ttl: float) -> Answer[Any]:

@@ -291,6 +291,14 @@ async def test_the_cache_is_bounded_and_forgets_what_was_not_used(server: NameSe
     assert asked == {"one": 1, "two": 2, "three": 1}
 
 
+async def test_answers_that_are_too_big_are_not_kept(resolver: Resolver, server: NameServer) -> None:
+    longest = " ".join(['"' + "x" * 255 + '"'] * 16)
+    server.load(f'fits.example TXT {longest}\nbig.example TXT {longest} "one line too many"')
+    for name in ("fits.example", "fits.example", "big.example", "big.example"):
+        assert (await resolver.txt(name)).ok
+    assert server.queries == {("fits.example", "TXT"): 1, ("big.example", "TXT"): 2}
+
+
 async def test_no_cache_at_all(server: NameServer) -> None:
     resolver = Resolver(DnsConfig(nameservers=[server.address], cache_size=0))
     await resolver.txt("example.com")
