@@ -9,6 +9,7 @@ from koukan.admin import AdminServer
 from koukan.chain.filter import Context
 from koukan.chain.plugins import Plugins
 from koukan.config.router import RouterConfig
+from koukan.errors import StoreError
 from koukan.lifecycle import Lifecycle
 from koukan.logs import event
 from koukan.net.dns import Resolver
@@ -79,6 +80,12 @@ class RouterApp:
         self.rest = parts.add(RestServer(self.service), RestServer.stop)
         await self.rest.start(config.rest_listener.addr, tls)
         event(logger, logging.INFO, "ready", rest=self.rest.address, session_uri=self.service.session_uri)
+
+    async def _succeed(self) -> None:
+        try:
+            await self.store.succeed()
+        except StoreError as error:
+            logger.warning("the work of a predecessor waits until its session times out: %s", error)
 
     async def stop(self) -> None:
         """Drain: take nothing new, let what is in flight finish within `drain_timeout`, give the rest back."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 from koukan.storage.database import Connection, Database, Row
 from koukan.storage.loading import LOAD_BY_NUMBER
@@ -30,6 +31,13 @@ DESTINATION_SHARE = 0.5
 _VERSION_LEAP = 1 << 16
 
 
+class Held(NamedTuple):
+    """A lease of this process: row number, and the attempt that it is for."""
+
+    number: int
+    attempt: int
+
+
 class Leases:
     """What this process holds, and what nobody does."""
 
@@ -37,30 +45,37 @@ class Leases:
         self._database = database
         self._session_id = session_id
         self._dead_after = DEAD_AFTER * interval
-        #: row numbers of what this process holds, by public id
-        self._held: dict[str, int] = {}
+        #: what this process holds, by public id
+        self._held: dict[str, Held] = {}
         #: between the commit of a claim and our knowing of it, nobody may look for leases that nobody knows of
         self._claiming = asyncio.Lock()
 
     def number(self, tx_id: str) -> int | None:
         """The row number of a transaction that this process holds."""
-        return self._held.get(tx_id)
+        held = self._held.get(tx_id)
+        return None if held is None else held.number
 
     def hold(self, insert: Insert) -> None:
         """Remember what is about to be inserted with a lease."""
-        leased = {row["tx_id"] for row in insert.queue if row["session_id"] is not None}
-        self._held |= {row["rest_id"]: row["id"] for row in insert.transactions if row["id"] in leased}
+        leased = {row["tx_id"]: row["attempt"] for row in insert.queue if row["session_id"] is not None}
+        for row in insert.transactions:
+            if row["id"] in leased:
+                self._held[row["rest_id"]] = Held(row["id"], leased[row["id"]])
 
-    def forget(self, tx_ids: Iterable[str]) -> None:
-        """Remember no longer: the lease has been given back, or was never obtained."""
-        for tx_id in tx_ids:
-            self._held.pop(tx_id, None)
+    def forget(self, tx_id: str, attempt: int) -> None:
+        """Remember no longer: the lease has been given back, or was never obtained.
+
+        The lease of another attempt stays: an outcome may be written twice, and the transaction claimed again in between.
+        """
+        held = self._held.get(tx_id)
+        if held is not None and held.attempt == attempt:
+            del self._held[tx_id]
 
     async def claim(self, limit: int) -> list[StoredTransaction]:
         """Lease up to `limit` due transactions, the longest due first. Raises StoreError."""
         async with self._claiming:
             claimed = await self._database.transaction(partial(self._claim, limit=limit))
-            self._held |= {transaction.id: number for number, transaction in claimed}
+            self._held |= {found.id: Held(number, found.attempts) for number, found in claimed}
         return [transaction for _, transaction in claimed]
 
     async def _claim(self, connection: Connection, limit: int) -> list[tuple[int, StoredTransaction]]:
@@ -94,11 +109,17 @@ class Leases:
         if dead:
             await self._database.transaction(partial(_free, sessions=dead, crashes=1))
 
+    async def succeed(self, *, everybody: bool) -> None:
+        """Declare our predecessors dead: sessions at our own address, where we are now, or all of them. Raises StoreError."""
+        for row in await self._database.fetch(_DECLARE_PREDECESSORS_DEAD, self._session_id, everybody):
+            logger.warning("session %d of %s did not end in good order, its leases are free", row["id"], row["uri"])
+        await self.reap()
+
     async def release_strays(self) -> None:
         """Free leases in our name that nobody here knows of: a commit went through, but its answer got lost."""
         async with self._claiming:
             rows = await self._database.fetch(_OURS, self._session_id)
-            known = set(self._held.values())
+            known = {held.number for held in self._held.values()}
             strays = [{"id": row["tx_id"]} for row in rows if row["tx_id"] not in known]
             if strays:
                 logger.warning("%d leases that nobody works on are free again", len(strays))
@@ -142,6 +163,13 @@ _CLAIM = Statement(
 )
 _HOLD = Statement("UPDATE queue SET session_id = NULL, held = $2 WHERE tx_id = $1")
 _DECLARE_DEAD = Statement("UPDATE sessions SET live = false WHERE live AND updated < {now} - $1 RETURNING id, uri")
+_DECLARE_PREDECESSORS_DEAD = Statement(
+    """
+    UPDATE sessions SET live = false
+    WHERE live AND id < $1 AND ($2 OR uri = (SELECT uri FROM sessions WHERE id = $1))
+    RETURNING id, uri
+    """
+)
 _END = Statement("UPDATE sessions SET live = false, updated = {now} WHERE id = $1")
 _HOLDERS_NOT_ALIVE = Statement(
     """

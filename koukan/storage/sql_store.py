@@ -67,10 +67,14 @@ class SqlStore(Store):
         try:
             session = await Session.begin(database, session_uri, interval, on_fenced)
             leases = Leases(database, session.id, interval)
-            await leases.reap()
-        except BaseException as error:
+            # Who has the file of a SQLite database is alone with it: whoever had it before is gone.
+            await (leases.succeed(everybody=True) if is_sqlite(url) else leases.reap())
+        except StoreError as error:
             await database.close()
-            raise unusable(url, error) if isinstance(error, StoreError) else error from None
+            raise unusable(url, error) from None
+        except BaseException:
+            await database.close()
+            raise
         session.start([leases.reap, leases.release_strays])
         return cls(database, session, leases, config)
 
@@ -82,6 +86,10 @@ class SqlStore(Store):
         except StoreError as error:
             logger.warning("the session was not ended, its leases are free when it times out: %s", error)
         await self._database.close()
+
+    async def succeed(self) -> None:
+        """We listen at our address: who had it before is gone, and what it held is free at once. Raises StoreError."""
+        await self._leases.succeed(everybody=False)
 
     @property
     def session_id(self) -> int:
@@ -102,7 +110,8 @@ class SqlStore(Store):
             await self._writer.write(insert)
         except (StoreError, asyncio.CancelledError):
             # Should it be written all the same, nobody here works on it: the next heartbeat frees it.
-            self._leases.forget(transaction.id for transaction in transactions)
+            for transaction in transactions:
+                self._leases.forget(transaction.id, transaction.attempts)
             raise
 
     def record(self, transaction: NewTransaction) -> None:
@@ -116,14 +125,16 @@ class SqlStore(Store):
         try:
             await self._writer.write(Finish(number, self.session_id, end, bounce))
         except StaleAttempt:
-            self._leases.forget([end.id])
+            self._leases.forget(end.id, end.attempt)
             raise
-        self._leases.forget([end.id])
+        self._leases.forget(end.id, end.attempt)
 
     async def cancel(self, tx_id: str) -> bool:
-        return await self._database.transaction(partial(_cancel, tx_id=tx_id))
+        return _nameable(tx_id) and await self._database.transaction(partial(_cancel, tx_id=tx_id))
 
     async def append(self, tx_id: str, blob: str, offset: int, data: bytes, length: int | None) -> BlobState:
+        if not _nameable(tx_id, blob):
+            raise StoreError(f"there is no transaction {tx_id!r} with a blob {blob!r}")
         append = Append(tx_id, blob, offset, data, length, self._blob_refresh)
         if append.size < CHUNK_ROW:
             await self._writer.write(append)
@@ -148,11 +159,11 @@ class SqlStore(Store):
     # --- reading -------------------------------------------------------------------------------------------------------
 
     async def load(self, tx_id: str) -> StoredTransaction | None:
-        rows = await self._database.fetch(LOAD_BY_REST_ID, tx_id)
+        rows = await self._database.fetch(LOAD_BY_REST_ID, tx_id) if _nameable(tx_id) else ()
         return load_transaction(rows[0], self.session_id) if rows else None
 
     async def find_blob(self, tx_id: str, blob: str) -> BlobRef | None:
-        rows = await self._database.fetch(_FIND_BLOB, tx_id, blob)
+        rows = await self._database.fetch(_FIND_BLOB, tx_id, blob) if _nameable(tx_id, blob) else ()
         return BlobRef(rows[0]["id"], rows[0]["size"]) if rows else None
 
     def read_blob(self, ref: BlobRef) -> Body:
@@ -170,6 +181,11 @@ class SqlStore(Store):
 
 async def _open_database(url: URL) -> Database:
     return await SqliteDatabase.open(sqlite_path(url)) if is_sqlite(url) else PostgresDatabase(connect_options(url))
+
+
+def _nameable(*names: str) -> bool:
+    """Whether rows may have these names: text of PostgreSQL holds no NUL, and asking for one is an error there."""
+    return not any("\x00" in name for name in names)
 
 
 async def _cancel(connection: Connection, tx_id: str) -> bool:

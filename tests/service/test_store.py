@@ -360,7 +360,9 @@ async def test_the_collection_deletes_what_is_over_or_was_never_completed(store:
         ]
     )
     await store.finish_attempt(delivered("final"))
-    await sql(store, "UPDATE queue SET held = 'by hand' WHERE tx_id = (SELECT id FROM transactions WHERE rest_id = 'held')")
+    await sql(
+        store, "UPDATE queue SET held = 'by hand' WHERE tx_id = (SELECT id FROM transactions WHERE rest_id = 'held')"
+    )
     assert await store.collect(3600, 100) == 0
     await sql(store, "UPDATE transactions SET updated = updated - 7200")
     assert await store.collect(3600, 1) == 1
