@@ -92,4 +92,6 @@ def _value(text: str, smtputf8: bool) -> str:
 
 def _printable(text: str, smtputf8: bool) -> str:
     text = _NOT_PRINTABLE.sub("?", text[:MAX_VALUE])
-    return text if smtputf8 or text.isascii() else text.encode("ascii", "replace").decode()
+    if smtputf8 or text.isascii():
+        return text
+    return ascii_domain(text) or text.encode("ascii", "replace").decode()

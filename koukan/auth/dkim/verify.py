@@ -7,6 +7,7 @@ import enum
 import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature as BadSignature
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -30,7 +31,7 @@ from koukan.auth.dkim.tags import (
 )
 from koukan.message.headers import Field, Headers
 from koukan.model import Body
-from koukan.net.dns import Resolver
+from koukan.net.dns import Answer
 
 #: signatures of one message that are verified; mail has one to three, and each may cost a question and 0.1 ms
 MAX_SIGNATURES = 10
@@ -41,6 +42,14 @@ MAX_RSA_BITS = 8192
 MAX_KEYS = 4
 
 _SHA256 = Prehashed(hashes.SHA256())
+
+
+class TextLookup(Protocol):
+    """Where key records come from: koukan.net.dns.Resolver."""
+
+    async def txt(self, name: str) -> Answer[bytes]:
+        """The TXT records of a name."""
+        ...
 
 
 class Status(enum.Enum):
@@ -91,7 +100,7 @@ class _Candidate:
             self.error = error
 
 
-async def verify(body: Body, resolver: Resolver, now: float, *, max_signatures: int = MAX_SIGNATURES) -> Verification:
+async def verify(body: Body, texts: TextLookup, now: float, *, max_signatures: int = MAX_SIGNATURES) -> Verification:
     """Verify the signatures of a message. `now`: Unix time. Raises InvalidMessage for headers that are too large."""
     candidates: list[_Candidate] = []
 
@@ -102,7 +111,7 @@ async def verify(body: Body, resolver: Resolver, now: float, *, max_signatures: 
 
     headers = await read_message(body, choose)
     digests: dict[BodyHash, bytes] = {}
-    verdicts = await asyncio.gather(*(_judge(candidate, headers, resolver, digests) for candidate in candidates))
+    verdicts = await asyncio.gather(*(_judge(candidate, headers, texts, digests) for candidate in candidates))
     return Verification(headers, tuple(verdicts), headers.count("dkim-signature") - len(candidates))
 
 
@@ -116,9 +125,7 @@ def _shared_hashes(candidates: list[_Candidate]) -> list[BodyHash]:
     return list(shared.values())
 
 
-async def _judge(
-    candidate: _Candidate, headers: Headers, resolver: Resolver, digests: dict[BodyHash, bytes]
-) -> Verdict:
+async def _judge(candidate: _Candidate, headers: Headers, texts: TextLookup, digests: dict[BodyHash, bytes]) -> Verdict:
     signature, body_hash = candidate.signature, candidate.body_hash
     if signature is None or body_hash is None:
         unknown = isinstance(candidate.error, UnknownAlgorithm)
@@ -129,7 +136,7 @@ async def _judge(
             digests[body_hash] = body_hash.digest()
         _check_body(signature, body_hash, digests[body_hash])
         _check_fields(signature, headers)
-        answer = await resolver.txt(signature.key_name)
+        answer = await texts.txt(signature.key_name)
         if answer.failed:
             return Verdict(Status.TEMPORARY, "the key could not be looked up", signature, candidate.tags)
         _check_keys(signature, answer.records, _header_hash(signature, candidate.header, headers))

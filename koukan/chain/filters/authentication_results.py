@@ -19,9 +19,8 @@ from koukan.chain.transaction import Transaction
 from koukan.config.filters import AuthenticationResults
 from koukan.errors import ConfigError, InvalidMessage
 from koukan.message.address import ascii_domain
-from koukan.message.authentication import MethodResult, render, without_forged
+from koukan.message.authentication import MAX_VALUE, MethodResult, render, without_forged
 from koukan.message.headers import MAX_HEADER_BYTES, end_of_headers
-from koukan.message.lexical import CONTROL
 from koukan.model import Body
 
 _DKIM = {
@@ -51,7 +50,8 @@ class AuthenticationResultsFilter(Filter):
 def build(options: AuthenticationResults, context: Context) -> AuthenticationResultsFilter:
     """Raises ConfigError for an authserv-id that cannot stand in a header."""
     own = options.authserv_id
-    if not own or CONTROL.search(own) or len(own) > 255 or (not own.isascii() and ascii_domain(own.lower()) is None):
+    printable = own.isprintable() and " " not in own
+    if not own or not printable or len(own) > MAX_VALUE or ascii_domain(own.lower()) is None:
         raise ConfigError(f"authentication_results: authserv_id {own!r} is no name; use the host name of this service")
     return AuthenticationResultsFilter(own)
 
