@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from koukan.storage.migrate import upgrade
 from koukan.storage.url import parse_url
 from tests.support.postgres import PostgresServer
+
+# A busy machine is no finding: bounds on time have tests of their own, in processor time.
+settings.register_profile("koukan", deadline=None)
+settings.load_profile("koukan")
 
 
 @pytest.fixture(scope="session")
