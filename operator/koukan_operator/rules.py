@@ -116,7 +116,7 @@ _RULES: Mapping[str, list[Schema]] = {
     ],
     "OutputChainSpec": [
         rule(
-            "self.chain[size(self.chain) - 1].filter in " + _SINKS,
+            f"size(self.chain) == 0 || self.chain[size(self.chain) - 1].filter in {_SINKS}",
             "the last filter must be rest_output or exploder, or mail goes nowhere",
             ".chain",
         ),

@@ -68,7 +68,8 @@ class _FormOf:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         if isinstance(source, type) and issubclass(source, ConfigModel):
             return handler(form_of(source))
-        return handler.generate_schema(_spelled(source))
+        # Not generate_schema: the handler also applies what else stands at the field, such as lengths.
+        return handler(_spelled(source))
 
 
 FORM = _FormOf()

@@ -128,7 +128,7 @@ DURATION = (BeforeValidator(_read_duration), PlainSerializer(_write_duration), _
 QUANTITY = (
     BeforeValidator(_read_quantity),
     PlainSerializer(_write_quantity),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY_PATTERN}),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "minimum": 0, "pattern": QUANTITY_PATTERN}),
 )
 Duration = Annotated[float, *DURATION]
 Quantity = Annotated[int, Field(ge=0), *QUANTITY]
@@ -173,7 +173,7 @@ CountLimit = Annotated[
     int | None,
     Field(ge=1),
     *_limit(_read_count, _write_count),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": rf"^([1-9][0-9]*|{UNLIMITED})$"}),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "minimum": 1, "pattern": rf"^([1-9][0-9]*|{UNLIMITED})$"}),
 ]
 
 
