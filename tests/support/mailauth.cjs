@@ -1,0 +1,23 @@
+// DKIM by mailauth, for tests/support/mailauth.py: a request as JSON on standard input, the answer on standard output.
+const { dkimSign } = require("mailauth/lib/dkim/sign");
+const { dkimVerify } = require("mailauth/lib/dkim/verify");
+
+async function answer(request) {
+  const message = Buffer.from(request.message, "base64");
+  if (request.sign) {
+    const made = await dkimSign(message, request.sign);
+    return { signatures: made.signatures, errors: made.errors.map((failure) => String(failure.err)) };
+  }
+  const resolver = async (name) => {
+    if (name in request.records) {
+      return [[request.records[name]]];
+    }
+    throw Object.assign(new Error("no such name"), { code: "ENOTFOUND" });
+  };
+  const { results } = await dkimVerify(message, { resolver });
+  return { results: results.map(({ signingDomain, status }) => ({ domain: signingDomain, ...status })) };
+}
+
+let input = "";
+process.stdin.on("data", (chunk) => (input += chunk));
+process.stdin.on("end", async () => console.log(JSON.stringify(await answer(JSON.parse(input)))));
