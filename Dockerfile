@@ -27,7 +27,7 @@ COPY operator operator
 
 FROM environment AS koukan-environment
 RUN python3 -m pip --python /opt/venv/bin/python install --no-compile --no-deps . \
- && rm -rf /opt/venv/lib/python3*/site-packages/koukan_operator /opt/venv/bin/koukan-operator \
+ && rm /opt/venv/bin/koukan-operator \
  && /opt/venv/bin/python $COMPILE
 
 FROM environment AS operator-environment

@@ -36,7 +36,9 @@ IMAGE_TIMEOUT, INSTALL_TIMEOUT, MAIL_TIMEOUT = 900, 400, 60
 @pytest.fixture(scope="module")
 def images() -> None:
     """The images that the chart's defaults name, and a PostgreSQL, on the nodes."""
-    build, load = (shlex.split(os.environ[name]) for name in ("IMAGE_BUILD", "IMAGE_LOAD"))
+    build, load = (shlex.split(os.environ.get(name, "")) for name in ("IMAGE_BUILD", "IMAGE_LOAD"))
+    if not build or not load:
+        pytest.fail("IMAGE_BUILD and IMAGE_LOAD are not set: `make test-cluster` finds out what they are")
     version = yaml.safe_load((Path(CHART) / "Chart.yaml").read_text())["appVersion"]
     built = []
     for name, options in {
@@ -67,7 +69,7 @@ def install(command: str, *options: str) -> None:
     try:
         helm(command, "koukan", CHART, HERE, *DEMO, "--wait", *options, timeout=INSTALL_TIMEOUT)
     except CommandFailed as error:
-        error.add_note(kubectl("get", "pods,koukan", HERE, "--output=wide"))
+        error.add_note(kubectl("get", f"pods,{RESOURCES}", HERE, "--output=wide"))
         error.add_note(kubectl("logs", "deployment/koukan", HERE, "--tail=60"))
         error.add_note(kubectl("get", "events", HERE, "--sort-by=.lastTimestamp"))
         raise
