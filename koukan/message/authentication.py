@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from koukan.message import lexical
 from koukan.message.address import ascii_domain
+from koukan.message.rendering import SOFT_LIMIT
 
 #: characters of a value: no domain, address or reason that matters is longer
 MAX_VALUE = 256
@@ -42,16 +43,23 @@ def normal_id(authserv_id: str) -> str:
 def render(authserv_id: str, results: Iterable[MethodResult], *, smtputf8: bool) -> bytes:
     """The field. Values are whoever's word: what they hold cannot end them. Beyond ASCII they need `smtputf8`."""
     own = authserv_id if smtputf8 else normal_id(authserv_id)
-    lines = [f"Authentication-Results: {_value(own, smtputf8)}"]
-    for result in results:
-        lines.append(f"{lines.pop()};")
-        lines.append(f"\t{result.method}={result.result}")
-        if result.reason is not None:
-            lines[-1] += f" reason={lexical.quote(_printable(result.reason, smtputf8))}"
-        lines += [f"\t {name}={_value(value, smtputf8)}" for name, value in result.properties]
-    if len(lines) == 1:
-        lines[0] += "; none"
-    return ("\r\n".join(lines) + "\r\n").encode()
+    text = f"Authentication-Results: {_value(own, smtputf8)}"
+    rendered = [_method(result, smtputf8) for result in results]
+    return ((";\r\n\t".join([text, *rendered]) if rendered else f"{text}; none") + "\r\n").encode()
+
+
+def _method(result: MethodResult, smtputf8: bool) -> str:
+    words = [f"{result.method}={result.result}"]
+    if result.reason is not None:
+        words.append(f"reason={lexical.quote(_printable(result.reason, smtputf8))}")
+    words += [f"{name}={_value(value, smtputf8)}" for name, value in result.properties]
+    lines = words[:1]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) < SOFT_LIMIT - 2:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "\r\n\t ".join(lines)
 
 
 def without_forged(block: bytes, authserv_id: str) -> bytes | None:
@@ -92,6 +100,6 @@ def _value(text: str, smtputf8: bool) -> str:
 
 def _printable(text: str, smtputf8: bool) -> str:
     text = _NOT_PRINTABLE.sub("?", text[:MAX_VALUE])
-    if smtputf8 or text.isascii():
+    if text.isascii() or (smtputf8 and len(text.encode()) <= 2 * MAX_VALUE):
         return text
     return ascii_domain(text) or text.encode("ascii", "replace").decode()
