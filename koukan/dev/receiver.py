@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from koukan.errors import StartupError
+from koukan.listener import HttpListener
 from koukan.model import HostPort
 
 #: bytes of the largest upload
@@ -52,11 +52,10 @@ class Receiver:
         self, directory: Path | None = None, arrived: Callable[[ReceivedTransaction], None] = lambda received: None
     ) -> None:
         self.transactions: dict[str, ReceivedTransaction] = {}
-        self.address = HostPort("", 0)
         self._directory = directory
         self._arrived = arrived
         self._numbers = itertools.count(1)
-        self._runner: web.AppRunner | None = None
+        self._listener = HttpListener("receiver")
 
     async def start(self, address: HostPort) -> None:
         """Listen. Raises StartupError when the address is taken."""
@@ -72,20 +71,14 @@ class Receiver:
         app.router.add_put("/transactions/{id}/body", self._put_body)
         app.router.add_post("/transactions/{id}/cancel", self._cancel)
         app.router.add_get("/healthz", self._healthz)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, address.host, address.port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise StartupError(f"receiver: cannot listen on {address}: {error.strerror or error}") from None
-        self._runner = runner
-        self.address = HostPort(*runner.addresses[0][:2])
+        await self._listener.start(app, address)
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listener.stop()
+
+    @property
+    def address(self) -> HostPort:
+        return self._listener.address
 
     # --- routes ----------------------------------------------------------------------------------------------------------
 

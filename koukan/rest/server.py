@@ -16,7 +16,8 @@ import orjson
 from aiohttp import web
 from aiohttp.client_exceptions import ClientError
 
-from koukan.errors import InvalidDocument, InvalidMessage, KoukanError, StartupError, StoreError
+from koukan.errors import InvalidDocument, InvalidMessage, KoukanError, StoreError
+from koukan.listener import HttpListener
 from koukan.model import HostPort
 from koukan.model.documents import parse_create, parse_update
 from koukan.rest.problems import BadRequest, Moved, PreconditionFailed, Refusal, StorageFull, Unavailable
@@ -48,9 +49,8 @@ class RestServer:
     def __init__(self, service: TransactionService, *, slice_size: int = UPLOAD_SLICE) -> None:
         self._service = service
         self._slice_size = slice_size
-        self._runner: web.AppRunner | None = None
+        self._listener = HttpListener("rest_listener")
         self._background: set[asyncio.Future[None]] = set()
-        self.address = HostPort("", 0)
 
     def application(self) -> web.Application:
         """The aiohttp application, for tests that need no socket."""
@@ -67,22 +67,15 @@ class RestServer:
 
     async def start(self, address: HostPort, tls: ssl.SSLContext | None = None) -> None:
         """Listen. Raises StartupError when the address is taken."""
-        runner = web.AppRunner(self.application(), access_log=None, handler_cancellation=True, shutdown_timeout=5)
-        await runner.setup()
-        site = web.TCPSite(runner, address.host, address.port, ssl_context=tls, backlog=1024)
-        try:
-            await site.start()
-        except OSError as error:
-            await runner.cleanup()
-            raise StartupError(f"rest_listener: cannot listen on {address}: {error.strerror or error}") from None
-        self._runner = runner
-        self.address = HostPort(*runner.addresses[0][:2])
+        await self._listener.start(self.application(), address, tls=tls, handler_cancellation=True)
 
     async def stop(self) -> None:
         """Stop listening and end what hangs in long polls."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listener.stop()
+
+    @property
+    def address(self) -> HostPort:
+        return self._listener.address
 
     # --- handlers ----------------------------------------------------------------------------------------------------
 
