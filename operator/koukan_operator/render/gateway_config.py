@@ -117,5 +117,7 @@ def _check(document: dict[str, Any], findings: Findings) -> None:
         problems, remarks = check_gateway(GatewayConfig.model_validate(document))
     except ValidationError as error:
         problems, remarks = list(validation_problems(document, error)), []
+    # Names and addresses that clash are said of the listeners, with ports as these have them.
+    problems = [problem for problem in problems if problem.path[-1] not in ("name", "addr")]
     findings.problems += [in_resource(problem, places) for problem in problems]
     findings.warnings += [in_resource(remark, places) for remark in remarks]

@@ -13,15 +13,8 @@ from koukan.config.matchers import MATCHER_NAMES
 from koukan_operator.render.rendered import ConfigProblem
 
 #: what a key of a configuration file is called in a resource, where it is not simply camelCase
-_KEYS = {
-    "sender": "senders",
-    "tag": "tags",
-    "rest_endpoint": "restEndpoints",
-    "global": "",
-    "key": "keySecretRef",
-    "smtp_listener": "",
-    "services": "listeners",
-}
+_STANZAS = {"sender": "senders", "rest_endpoint": "restEndpoints", "global": ""}
+_KEYS = {"key": "keySecretRef"}
 _WORD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 _NAMES = {*FILTER_NAMES, *MATCHER_NAMES, "dest_domain"}
 
@@ -31,10 +24,14 @@ def in_resource(problem: Problem, origins: Mapping[Path_, str]) -> ConfigProblem
     path = problem.path
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
-            rest = dotted(tuple(_key(step) for step in path[length:])) if path[length:] else ""
-            return ConfigProblem(f"{origins[path[:length]]}{'.' if rest else ''}{rest}", _message(problem.message))
-    steps = tuple(step for step in map(_key, path) if step != "")
-    return ConfigProblem(dotted(("spec", *steps)), _message(problem.message))
+            return ConfigProblem(_joined(origins[path[:length]], path[length:]), _message(problem.message))
+    first = _STANZAS.get(str(path[0]), _key(path[0]))
+    return ConfigProblem(_joined("spec", (*([first] if first else []), *path[1:])), _message(problem.message))
+
+
+def _joined(origin: str, rest: Path_) -> str:
+    below = dotted(tuple(_key(step) for step in rest)) if rest else ""
+    return f"{origin}{'' if not below or below.startswith('[') else '.'}{below}"
 
 
 def _key(step: str | int) -> str | int:
