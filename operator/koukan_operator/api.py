@@ -25,7 +25,7 @@ from koukan_operator.cluster import (
     Throttled,
     Unavailable,
 )
-from koukan_operator.kinds import KINDS, Document, Documents, Key, Kind
+from koukan_operator.kinds import KINDS, PAGE, Document, Documents, Key, Kind
 from koukan_operator.labels import FIELD_MANAGER
 from koukan_operator.queue import jittered
 
@@ -39,8 +39,6 @@ ATTEMPTS = 4
 BACKOFF = 0.25
 #: the longest that we wait within a call because the server says so; longer ones go back to the queue
 MAX_RETRY_AFTER = 10.0
-#: objects per page of a list, so that neither side holds a whole cluster in one answer
-PAGE = 250
 
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"

@@ -16,7 +16,7 @@ from typing import Any
 import kopf
 from kubernetes.client import Configuration
 
-from koukan_operator.kinds import Document, Kind, key_of
+from koukan_operator.kinds import PAGE, Document, Kind, key_of
 from koukan_operator.queue import jittered
 from koukan_operator.resync import Resync, selectors_of
 from koukan_operator.triggers import Triggers
@@ -118,6 +118,7 @@ def _settings(kinds: Sequence[Kind]) -> kopf.OperatorSettings:
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 5
     settings.watching.inactivity_timeout = INACTIVITY
+    settings.watching.chunk_size = PAGE
     # Per-object tasks are gone a second after their last event; hundreds of objects come at once when we start.
     settings.queueing.idle_timeout = 1.0
     settings.persistence.finalizer = "koukan.io/operator"

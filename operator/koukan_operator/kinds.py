@@ -16,6 +16,8 @@ Documents = list[Document]
 #: on everything that we made; watches and lists of owned kinds ask for nothing else
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 OWNED_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
+#: objects per page of a list, so that neither side holds a whole cluster in one answer
+PAGE = 100
 #: releases of Helm can be megabytes each, and no resource refers to one
 SECRET_SELECTOR = "type!=helm.sh/release.v1"
 

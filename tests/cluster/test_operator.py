@@ -350,6 +350,16 @@ async def test_deletion_leaves_nothing_and_waits_for_nobody(scene: Scene, runnin
     await eventually(clean, within=60)
 
 
+async def test_a_namespace_goes_with_everything_in_it(scene: Scene, running: OperatorProcess) -> None:
+    scene.write(chain("a"), router(chains=("a",)), gateway())
+    await eventually(lambda: scene.find("Deployment", "mail"))
+    await eventually(lambda: scene.find("Deployment", "edge"))
+    kubectl("delete", "namespace", scene.namespace, "--timeout=60s")
+    kubectl("create", "namespace", scene.namespace)
+    scene.write(secret(), chain("a", "again.example"), router(chains=("a",)))
+    await eventually(lambda: scene.config_has("again.example"))
+
+
 async def test_a_resource_that_is_made_anew_gets_its_objects_anew(scene: Scene, running: OperatorProcess) -> None:
     scene.write(chain("a"), router(chains=("a",)))
     first = await eventually(lambda: scene.find("Deployment", "mail"))
