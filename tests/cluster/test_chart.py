@@ -261,10 +261,10 @@ def namespace() -> Iterator[str]:
     kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
 
 
-def test_install_upgrade_uninstall(namespace: str) -> None:
+def test_install_upgrade_uninstall(namespace: str, install_options: list[str]) -> None:
     """Without waiting for pods, so that a control plane alone does."""
     here = f"--namespace={namespace}"
-    said = helm("install", "koukan", CHART, here)
+    said = helm("install", "koukan", CHART, here, *install_options)
     assert "The operator serves all namespaces." in said
     kubectl("wait", "--for=condition=Established", "--timeout=30s", *[f"crd/{name}" for name in CRDS])
     kubectl("apply", here, "--filename", str(ROOT / "examples" / "quickstart"))
@@ -282,6 +282,10 @@ def test_install_upgrade_uninstall(namespace: str) -> None:
     assert [each["metadata"]["uid"] for each in kept] == [each["metadata"]["uid"] for each in mine]
     assert not get("deployments,services,roles", here, "--selector=helm.sh/chart")["items"]
 
-    # The definitions that were kept belong to the next release of that name and namespace.
+    # The definitions that were kept belong to the next release of that name and namespace; another takes them over.
     helm("install", "koukan", CHART, here)
     helm("uninstall", "koukan", here, "--wait")
+    with pytest.raises(CommandFailed, match="cannot be imported into the current release"):
+        helm("install", "another", CHART, here)
+    helm("install", "another", CHART, here, "--take-ownership")
+    helm("uninstall", "another", here, "--wait")

@@ -52,12 +52,12 @@ def images() -> None:
 
 
 @pytest.fixture(scope="module")
-def demo(images: None) -> Iterator[None]:
+def demo(images: None, install_options: list[str]) -> Iterator[None]:
     """The release, in a namespace that enforces the `restricted` level."""
     kubectl("create", "namespace", NAMESPACE)
     kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     try:
-        install("install")
+        install("install", *install_options)
         yield
     finally:
         helm("uninstall", "koukan", HERE, "--ignore-not-found", "--wait")
