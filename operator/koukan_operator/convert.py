@@ -77,9 +77,13 @@ class Conversion:
             taken = set(self.files.values())
             key = next(k for n in range(len(taken) + 1) if (k := name if n == 0 else f"{n}-{name}") not in taken)
             self.files[path] = key
-            secret = f"{self.owner}-files"
-            self.note(f"kubectl -n {self.namespace} create secret generic {secret} --from-file={key}={path}")
         return {"name": f"{self.owner}-files", "key": self.files[path]}
+
+    def note_files(self) -> None:
+        """How to make the Secret that the files go to."""
+        if self.files:
+            given = " ".join(f"--from-file={key}={path}" for path, key in self.files.items())
+            self.note(f"kubectl -n {self.namespace} create secret generic {self.owner}-files {given}")
 
     def certificate(self, name: str, cert: str, key: str) -> Document:
         self.note(f"kubectl -n {self.namespace} create secret tls {name} --cert={cert} --key={key}")
@@ -106,9 +110,11 @@ def convert(
     if router is not None:
         out.owner, out.files = out.router, {}
         _convert_router(router, out)
+        out.note_files()
     if gateway is not None:
         out.owner, out.files = out.gateway, {}
         _convert_gateway(gateway, out)
+        out.note_files()
     return out
 
 

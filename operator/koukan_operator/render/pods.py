@@ -49,7 +49,8 @@ def merge(pod: Manifest, template: PodTemplate, findings: Findings) -> Manifest:
     _check_metadata(template, findings)
     metadata, spec = pod["metadata"], dict(pod["spec"])
     taken = template.spec.model_dump(mode="json", by_alias=True, include=set(_TAKEN), exclude_unset=True)
-    spec.update({key: value for key, value in taken.items() if value not in (None, [], {})})
+    # What is given as empty takes ours away: no constraint is a choice too.
+    spec = {key: value for key, value in {**spec, **taken}.items() if value not in (None, [], {})}
     spec["volumes"] = [*spec["volumes"], *_volumes(template.spec, findings)]
     spec["containers"] = _containers(spec["containers"][0], template.spec, findings)
     if template.spec.init_containers:
