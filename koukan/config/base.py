@@ -30,8 +30,19 @@ Seconds = Annotated[float, Field(ge=0, json_schema_extra={"x-unit": "s"})]
 #: a size in bytes
 Bytes = Annotated[int, Field(ge=0, json_schema_extra={"x-unit": "bytes"})]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _address(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ValueError(f"must be [host, port], got {value!r}")
+    port = value[1]
+    if isinstance(port, bool) or (isinstance(port, int) and not 0 <= port <= 65535):
+        raise ValueError(f"{port!r} is no TCP port; the form is [host, port]")
+    return value
+
+
 #: `[host, port]` as it stands in a file
-Address = Annotated[HostPort, Field(json_schema_extra={"x-form": "[host, port]"})]
+Address = Annotated[HostPort, BeforeValidator(_address), Field(json_schema_extra={"x-form": "[host, port]"})]
 
 
 def _host_bits_zero(value: Any) -> Any:

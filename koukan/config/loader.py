@@ -34,6 +34,8 @@ UNKNOWN_KEY = "unknown key"
 _VARIABLE = re.compile(r"\$(\$)?\{([^{}]*)\}")
 #: nesting of a file; more is a mistake or an attack, and would exhaust the stack
 _MAX_DEPTH = 50
+#: values in a file, those that aliases repeat included
+_MAX_VALUES = 100_000
 
 
 def _wildcard(address: str) -> str:
@@ -65,6 +67,12 @@ class Loaded(Generic[Model]):
     warnings: list[str] = field(default_factory=list)
     #: unknown keys that look like a slip of the pen: `koukan check` fails on them
     typos: list[str] = field(default_factory=list)
+    #: `file:line` of the value at a path
+    where: Callable[[Path_], str] = dotted
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """The error with file and line, where it knows the value that it is about."""
+        return ConfigError(f"{self.where(error.path)}: {error}") if error.path else error
 
 
 class _Document:
@@ -77,12 +85,17 @@ class _Document:
         self._problems: list[str] = []
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
+            if root is not None:
+                self._note_lines(root, ())
             data = yaml.load(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
             raise ConfigError(self._yaml_problem(error)) from None
-        if not isinstance(data, dict) or root is None:
+        except RecursionError:
+            raise ConfigError(f"{name}: broken YAML: nested too deeply") from None
+        except ValueError as error:  # a date or number that cannot be, say
+            raise ConfigError(f"{name}: broken YAML: {error}") from None
+        if not isinstance(data, dict):
             raise ConfigError(f"{name}: must be a YAML mapping of stanzas")
-        self._note_lines(root, ())
         self.data = self._expand(data, ())
         if self._problems:
             raise ConfigError("\n".join(self._problems))
@@ -107,15 +120,24 @@ class _Document:
     def _note_lines(self, node: yaml.Node, path: Path_) -> None:
         if len(path) > _MAX_DEPTH:
             raise ConfigError(f"{self._name}:{node.start_mark.line + 1}: nested more than {_MAX_DEPTH} deep")
+        if len(self._lines) > _MAX_VALUES:
+            raise ConfigError(f"{self._name}:{node.start_mark.line + 1}: more than {_MAX_VALUES} values")
         self._lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 if isinstance(key, yaml.ScalarNode):
-                    self._lines[(*path, key.value)] = key.start_mark.line + 1
+                    self._note_key((*path, key.value), key.start_mark.line + 1)
                     self._note_lines(value, (*path, key.value))
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 self._note_lines(value, (*path, index))
+
+    def _note_key(self, path: Path_, line: int) -> None:
+        # YAML forbids it, PyYAML takes the last one: half of the file would be ignored in silence. `<<` merges another mapping.
+        if path in self._lines and path[-1] != "<<":
+            first = self._lines[path]
+            raise ConfigError(f"{self._name}:{line}: {dotted(path)}: is given twice, first in line {first}")
+        self._lines[path] = line
 
     def _expand(self, value: Any, path: Path_) -> Any:
         if isinstance(value, str):
@@ -171,7 +193,7 @@ def load(
         suggestion = suggest(str(unknown_path[-1]), _keys(type(holder)))
         line = f"{document.where(unknown_path)}: unknown key {dotted(unknown_path)!r} is ignored{suggestion}"
         (typos if suggestion else warnings).append(line)
-    return Loaded(config, warnings, typos)
+    return Loaded(config, warnings, typos, document.where)
 
 
 def read_document(path: str, environment: Mapping[str, str] | None = None) -> _Document:

@@ -30,6 +30,10 @@ def check_router(config: RouterConfig) -> tuple[list[Problem], list[Problem]]:
         *_duplicates("rest_endpoint", [e.name for e in config.rest_endpoint]),
     ]
     for index, sender in enumerate(config.sender):
+        problems += _duplicates("tag", [t.name for t in sender.tag or ()], ("sender", index))
+    if problems:
+        return problems, []  # what refers to such a name may be meant for either
+    for index, sender in enumerate(config.sender):
         problems += _check_sender(config, sender, ("sender", index))
     for index, chain in enumerate(config.endpoint):
         problems += _check_chain(config, chain, ("endpoint", index))
@@ -72,7 +76,6 @@ def _unknown(kind: str, name: str | None, known: Iterable[str]) -> str:
 
 def _check_sender(config: RouterConfig, sender: SenderConfig, path: Path_) -> Iterator[Problem]:
     tags = sender.tag or []
-    yield from _duplicates("tag", [t.name for t in tags], path)
     if not tags and sender.output_chain is None:
         yield Problem(path, f"sender {sender.name!r} needs an output_chain")
     # A sender whose tags all have chains of their own needs none itself; then only its tags are senders.
@@ -120,7 +123,9 @@ def _check_chain(config: RouterConfig, chain: ChainConfig, path: Path_) -> Itera
             yield Problem((*where, "output_chain"), message)
     for index in chain.sinks_before_the_end():
         yield Problem((*path, "chain", index), f"{chain.chain[index].filter} ends a chain; nothing may follow it")
-    if not isinstance(chain.sink, filters.SINKS):
+    sink = chain.sink
+    unknown = isinstance(sink, filters.PluginFilter) and sink.filter not in config.modules.sync_filter
+    if not isinstance(sink, filters.SINKS) and not unknown:  # an unknown one has its line already
         last = (*path, "chain", len(chain.chain) - 1)
         yield Problem(last, "the last filter must be rest_output or exploder, or mail goes nowhere")
     yield from _check_order(chain, path)
@@ -166,11 +171,11 @@ def _check_reference(config: RouterConfig, name: str, tag: str | None, path: Pat
     if all(s.name != name for s in config.sender):
         yield Problem((*path, "sender"), _unknown("sender", name, [s.name for s in config.sender]))
         return
+    tags = [t.name for s in config.sender if s.name == name for t in s.tag or ()]
     effective = effective_sender(config, name, tag)
     if effective is None:
-        sender = next(s for s in config.sender if s.name == name)
-        yield Problem((*path, "tag"), _unknown(f"tag of sender {name!r}", tag, [t.name for t in sender.tag or []]))
-    elif effective.output_chain is None:
+        yield Problem((*path, "tag"), _unknown(f"tag of sender {name!r}", tag, tags))
+    elif effective.output_chain is None and tags:  # without tags the sender has its line already
         yield Problem(path, f"{effective.sender} has no output_chain; name one of its tags")
 
 
