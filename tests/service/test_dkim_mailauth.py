@@ -1,5 +1,6 @@
 """DKIM with mailauth, another implementation: what dkim_sign signs it verifies, and dkim_check verifies what it signs."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import pytest
 from koukan.chain.outputs import DkimCheckOutput, DkimStatus
 from koukan.config.router import DnsConfig
 from koukan.net.dns import Resolver
-from tests.support import mailauth
 from tests.support.chains import RecordingSink, make_chain, make_context, make_step, make_transaction
 from tests.support.dkim_keys import KeyPair, ed25519_key, rsa_key
+from tests.support.mailauth import Mailauth
 from tests.support.nameserver import NameServer
 
 pytestmark = pytest.mark.xdist_group("mailauth")
@@ -30,9 +31,10 @@ BODIES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def installed() -> None:
-    mailauth.install()
+@pytest.fixture(scope="module")
+def mailauth() -> Iterator[Mailauth]:
+    with Mailauth() as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def keys() -> dict[str, KeyPair]:
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_what_we_sign(name: str, keys: dict[str, KeyPair], tmp_path: Path) -> None:
+async def test_what_we_sign(name: str, keys: dict[str, KeyPair], mailauth: Mailauth, tmp_path: Path) -> None:
     entries: list[dict[str, Any]] = [
         {"domain": "example.com", "selector": selector, "key": key.write(tmp_path / selector)}
         for selector, key in keys.items()
@@ -58,7 +60,9 @@ async def test_what_we_sign(name: str, keys: dict[str, KeyPair], tmp_path: Path)
 
 @pytest.mark.parametrize("canonicalization", ["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"])
 @pytest.mark.parametrize("name", BODIES)
-async def test_what_mailauth_signs(name: str, canonicalization: str, keys: dict[str, KeyPair]) -> None:
+async def test_what_mailauth_signs(
+    name: str, canonicalization: str, keys: dict[str, KeyPair], mailauth: Mailauth
+) -> None:
     signers = [
         {
             "signingDomain": "example.com",

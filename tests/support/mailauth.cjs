@@ -1,4 +1,5 @@
-// DKIM by mailauth, for tests/support/mailauth.py: a request as JSON on standard input, the answer on standard output.
+// DKIM by mailauth, for tests/support/mailauth.py.
+const readline = require("readline");
 const { dkimSign } = require("mailauth/lib/dkim/sign");
 const { dkimVerify } = require("mailauth/lib/dkim/verify");
 
@@ -18,6 +19,9 @@ async function answer(request) {
   return { results: results.map(({ signingDomain, status }) => ({ domain: signingDomain, ...status })) };
 }
 
-let input = "";
-process.stdin.on("data", (chunk) => (input += chunk));
-process.stdin.on("end", async () => console.log(JSON.stringify(await answer(JSON.parse(input)))));
+// A line is a request, and the line that follows on standard output its answer.
+(async () => {
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    console.log(JSON.stringify(await answer(JSON.parse(line))));
+  }
+})();

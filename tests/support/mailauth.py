@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 VERSION = "4.13.3"
 _HOME = Path(__file__).parents[2] / ".cache" / "mailauth"
@@ -29,29 +30,39 @@ def install() -> None:
         subprocess.run(command, check=True, timeout=180)
 
 
-def sign(message: bytes, **options: Any) -> bytes:
-    """The DKIM-Signature fields by mailauth's dkimSign."""
-    answer = _ask({"message": base64.b64encode(message).decode(), "sign": options})
-    assert not answer["errors"], answer["errors"]
-    signatures: str = answer["signatures"]
-    return signatures.encode()
+class Mailauth:
+    """The process. Use as a context manager."""
 
+    def __enter__(self) -> Self:
+        install()
+        environment = {**os.environ, "NODE_PATH": str(_MODULES)}
+        self._process = subprocess.Popen(
+            ["node", str(_PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+        return self
 
-def verify(message: bytes, records: dict[str, str]) -> list[dict[str, Any]]:
-    """mailauth's verdicts: `domain`, `result` (pass, fail, neutral, …), `comment`."""
-    results: list[dict[str, Any]] = _ask({"message": base64.b64encode(message).decode(), "records": records})["results"]
-    return results
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=30)
 
+    def sign(self, message: bytes, **options: Any) -> bytes:
+        """The DKIM-Signature fields by mailauth's dkimSign."""
+        answer = self._ask(message, sign=options)
+        assert not answer["errors"], answer["errors"]
+        signatures: str = answer["signatures"]
+        return signatures.encode()
 
-def _ask(request: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        ["node", str(_PROGRAM)],
-        input=json.dumps(request).encode(),
-        env={**os.environ, "NODE_PATH": str(_MODULES)},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    def verify(self, message: bytes, records: dict[str, str]) -> list[dict[str, Any]]:
+        """mailauth's verdicts: `domain`, `result` (pass, fail, neutral, …), `comment`."""
+        results: list[dict[str, Any]] = self._ask(message, records=records)["results"]
+        return results
+
+    def _ask(self, message: bytes, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = json.dumps({"message": base64.b64encode(message).decode(), **request})
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer

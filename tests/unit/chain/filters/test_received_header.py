@@ -1,3 +1,4 @@
+import asyncio
 import re
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -7,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koukan.blob.bodies import BytesBody, ConcatBody
+from koukan.blob.spool import SpooledBody
 from koukan.chain.filters.received_header import ReceivedHeaderFilter
 from koukan.chain.outputs import HostStatus, RemoteHostOutput
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.model import EsmtpParam, HostPort, Mailbox, Sender, SmtpMeta
+from tests.support.chains import RecordingSink, make_chain, make_step, make_transaction
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 ANN = Mailbox("a@a.example")
@@ -137,6 +140,21 @@ async def test_the_message_follows_by_reference() -> None:
     assert isinstance(body, ConcatBody)
     assert await body.read() == link.render(transaction()) + b"Subject: x\r\n\r\nbody\r\n"
     assert not link.needs_complete_body
+
+
+async def test_the_message_may_still_be_on_its_way() -> None:
+    sink = RecordingSink()
+    chain = make_chain([{"filter": "received_header"}], sink)
+    body = SpooledBody()
+    body.append(b"Subject: x\r\n")
+    sending = asyncio.create_task(chain.open(make_transaction()).step(make_step("a@a.example", ["b@b.example"], body)))
+    await asyncio.sleep(0)
+    assert not sending.done()
+    body.append(b"\r\n")
+    body.finish()
+    await sending
+    assert sink.bodies[0].startswith(b"Received: from client.example ([192.0.2.1])\r\n")
+    assert sink.bodies[0].endswith(b"\r\nSubject: x\r\n\r\n")
 
 
 @given(ehlo=st.text(max_size=400), name=st.text(max_size=400), rcpt=st.text(max_size=400), utf8=st.booleans())
