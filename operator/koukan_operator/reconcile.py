@@ -179,7 +179,9 @@ class Reconciler:
             return Outcome("paused", Condition(PROGRESSING, FALSE, "Paused", message))
         obstacle = plan.obstacle
         if obstacle is not None or plan.rendered is None:
-            message = f"nothing is applied until {(obstacle or plan.config_valid).type} is True; its message says what to do"
+            message = (
+                f"nothing is applied until {(obstacle or plan.config_valid).type} is True; its message says what to do"
+            )
             return Outcome("waiting", Condition(PROGRESSING, FALSE, "Blocked", message))
         try:
             await self._applier.apply(document, plan.rendered.manifests)

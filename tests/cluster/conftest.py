@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.commands import kubectl
+
+ROOT = Path(__file__).parents[2]
 
 
 def _definitions() -> list[str]:
@@ -24,13 +28,19 @@ def install_options() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def install_options() -> Iterator[list[str]]:
-    """Options of `helm install`: definitions that are there are taken over; those that a release brings go with it."""
+def definitions() -> None:
+    """The custom resource definitions, as the repository has them."""
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    for name in ("koukanrouters", "koukangateways", "outputchains"):
+        kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}.koukan.io")
 
-    def found() -> set[str]:
-        return {name for name in kubectl("get", "crds", "--output=name").split() if name.endswith(".koukan.io")}
 
-    there = found()
-    yield ["--take-ownership"] if there else []
-    if not there and found():
-        kubectl("delete", *found())
+@pytest.fixture
+def namespace(definitions: None, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of this test alone."""
+    words = request.node.name.split("[")[0].removeprefix("test_").replace("_", "-")
+    name = f"{words[:40].strip('-')}-{uuid.uuid4().hex[:6]}"
+    kubectl("create", "namespace", name)
+    yield name
+    # Its end takes ten seconds that no other test has to wait for.
+    kubectl("delete", "namespace", name, "--wait=false")
