@@ -1,7 +1,8 @@
-"""What tests against a real API server share."""
+"""What cluster tests share."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,21 @@ from tests.support.commands import kubectl
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
+def _definitions() -> list[str]:
+    names = kubectl("get", "crds", "--output=name").split()
+    return [name for name in names if name.endswith(".koukan.io")]
+
+
+@pytest.fixture(scope="module")
+def install_options() -> Iterator[list[str]]:
+    """Options of `helm install`: definitions that are there are taken over; those that a test brings go with it."""
+    there = _definitions()
+    yield ["--take-ownership"] if there else []
+    if not there and (brought := _definitions()):
+        kubectl("delete", "--ignore-not-found", *brought)
+
+
+@pytest.fixture(scope="module")
 def definitions() -> None:
     """The custom resource definitions, as the repository has them."""
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
@@ -24,20 +39,8 @@ def definitions() -> None:
 def namespace(definitions: None, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of this test alone."""
     words = request.node.name.split("[")[0].removeprefix("test_").replace("_", "-")
-    name = f"t-{words[:40].strip('-')}"
+    name = f"{words[:40].strip('-')}-{uuid.uuid4().hex[:6]}"
     kubectl("create", "namespace", name)
     yield name
-    kubectl("delete", "namespace", name, "--timeout=60s")
-
-
-@pytest.fixture(scope="module")
-def install_options() -> Iterator[list[str]]:
-    """Options of `helm install`: definitions that are there are taken over; those that a release brings go with it."""
-
-    def found() -> set[str]:
-        return {name for name in kubectl("get", "crds", "--output=name").split() if name.endswith(".koukan.io")}
-
-    there = found()
-    yield ["--take-ownership"] if there else []
-    if not there and found():
-        kubectl("delete", *found())
+    # Its end takes ten seconds that no other test has to wait for.
+    kubectl("delete", "namespace", name, "--wait=false")
