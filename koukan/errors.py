@@ -23,7 +23,14 @@ class KoukanError(Exception):
 
 
 class ConfigError(KoukanError):
-    """A configuration that must not start. `str()` is one line: file, line, what is wrong, what is allowed."""
+    """A configuration that must not start. `str()` is one line: file, line, what is wrong, what is allowed.
+
+    What is found after the file was read knows the `path` of the value inside it, and who knows the file adds the rest.
+    """
+
+    def __init__(self, message: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class StartupError(KoukanError):

@@ -125,7 +125,13 @@ def _make(
 
 
 def _load_all(kind: _Kind, entries: Mapping[str, str]) -> dict[str, Any]:
-    return {name: _load(kind, name, target) for name, target in entries.items()}
+    loaded: dict[str, Any] = {}
+    for name, target in entries.items():
+        try:
+            loaded[name] = _load(kind, name, target)
+        except ConfigError as error:
+            raise ConfigError(str(error), ("modules", kind.stanza, name)) from error
+    return loaded
 
 
 def _load(kind: _Kind, name: str, target: str) -> Any:

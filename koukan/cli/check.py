@@ -29,8 +29,11 @@ def register(commands: Any) -> None:
 def run_check(options: argparse.Namespace) -> int:
     try:
         loaded = load_any(options.file)
-        if isinstance(loaded.config, RouterConfig):
-            check_chains(Context(loaded.config), Plugins.load(loaded.config.modules))
+        try:
+            if isinstance(loaded.config, RouterConfig):
+                check_chains(Context(loaded.config), Plugins.load(loaded.config.modules))
+        except ConfigError as error:
+            raise loaded.located(error) from None
     except ConfigError as error:
         print_error(error)
         return EXIT_UNUSABLE

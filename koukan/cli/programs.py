@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from koukan.cli.process import run, serve, set_up_logging
+from koukan.cli.process import App, run, serve, set_up_logging
 from koukan.config.files import load_gateway, load_router
+from koukan.config.loader import Loaded
+from koukan.errors import ConfigError
 from koukan.gateway.app import GatewayApp
 from koukan.router.app import RouterApp
 
@@ -32,10 +34,17 @@ def run_gateway(options: argparse.Namespace) -> int:
 async def _router(path: str) -> int:
     loaded = load_router(path)
     set_up_logging(loaded, loaded.config.logging)
-    return await serve(RouterApp(loaded.config))
+    return await _serve(RouterApp(loaded.config), loaded)
 
 
 async def _gateway(path: str) -> int:
     loaded = load_gateway(path)
     set_up_logging(loaded, loaded.config.logging)
-    return await serve(GatewayApp(loaded.config))
+    return await _serve(GatewayApp(loaded.config), loaded)
+
+
+async def _serve(app: App, loaded: Loaded[Any]) -> int:
+    try:
+        return await serve(app)
+    except ConfigError as error:
+        raise loaded.located(error) from None

@@ -68,7 +68,7 @@ class Loaded(Generic[Model]):
     #: unknown keys that look like a slip of the pen: `koukan check` fails on them
     typos: list[str] = field(default_factory=list)
     #: `file:line` of the value at a path
-    where: Callable[[Path_], str] = dotted
+    where: Callable[[Path_], str] = field(default_factory=lambda: dotted)
 
     def located(self, error: ConfigError) -> ConfigError:
         """The error with file and line, where it knows the value that it is about."""

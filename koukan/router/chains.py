@@ -11,6 +11,7 @@ from koukan.chain.plugins import Plugins
 from koukan.chain.registry import build_filter
 from koukan.config import filters
 from koukan.config.filters import FilterOptions
+from koukan.config.loader import dotted
 from koukan.config.router import ChainConfig
 from koukan.errors import ConfigError
 from koukan.rest.http import HttpClients
@@ -27,18 +28,20 @@ SinkFactory = Callable[[ChainConfig, FilterOptions], Sink]
 def compile_chains(context: Context, plugins: Plugins, make_sink: SinkFactory) -> dict[str, Chain]:
     """Every output chain of the configuration, by name. Raises ConfigError."""
     return {
-        chain.name: Chain(chain, _links(chain, context, plugins), make_sink(chain, chain.sink))
-        for chain in context.config.endpoint
+        chain.name: Chain(chain, _links(chain, number, context, plugins), make_sink(chain, chain.sink))
+        for number, chain in enumerate(context.config.endpoint)
     }
 
 
-def _links(config: ChainConfig, context: Context, plugins: Plugins) -> list[Filter]:
+def _links(config: ChainConfig, number: int, context: Context, plugins: Plugins) -> list[Filter]:
+    """The filters of chain `number` of the configuration. Raises ConfigError."""
     links: list[Filter] = []
     for position, options in enumerate(config.chain[:-1]):
         try:
             link = build_filter(options, context, plugins)
         except ConfigError as error:
-            raise ConfigError(f"endpoint {config.name!r}, chain[{position}] ({options.filter}): {error}") from None
+            path = ("endpoint", number, "chain", position)
+            raise ConfigError(f"{dotted(path)}: {error}", path) from error
         if link is not None:
             links.append(link)
     if isinstance(config.sink, filters.RestOutput) and config.sink.static_endpoint is None:
@@ -68,5 +71,5 @@ def sink_factory(context: Context, clients: HttpClients, keeper: Keeper) -> Sink
 
 def check_chains(context: Context, plugins: Plugins) -> None:
     """Build every filter of every chain and throw them away: would they start? Raises ConfigError."""
-    for chain in context.config.endpoint:
-        _links(chain, context, plugins)
+    for number, chain in enumerate(context.config.endpoint):
+        _links(chain, number, context, plugins)

@@ -142,7 +142,7 @@ def test_a_factory_that_raises_is_an_error_at_its_place(module: types.ModuleType
     with pytest.raises(ConfigError) as raised:
         check_chains(context, load_filter("own"))
     assert str(raised.value) == (
-        "endpoint 'c', chain[0] (mine): filter 'mine' does not take its options: needs a colour"
+        "endpoint[0].chain[0]: filter 'mine' does not take its options: needs a colour"
     )
 
 
