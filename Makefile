@@ -36,7 +36,7 @@ bench: setup  ## messages per second and CPU per message, beside Postfix when it
 generate: setup  ## files that are made from others: the CRDs, reference pages, the chart's README and its copies of the CRDs
 	$(BIN)/python -m koukan_operator.crds crds
 	$(BIN)/python charts/generate.py
-	$(BIN)/python -m koukan.config.reference docs/reference/filters.md
+	$(BIN)/python -m koukan.config.reference docs/reference
 
 constraints:  ## pin the newest versions that pyproject.toml allows
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --editable '.[operator,dev]'

@@ -16,7 +16,7 @@ class GatewayGlobalConfig(ConfigModel):
     """Settings of the whole process."""
 
     drain_timeout: Seconds = 60
-    """How long a stopping process lets messages in flight finish."""
+    """How long a stopping process lets messages in flight finish before it ends them."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"executor"})
 
 
@@ -31,21 +31,21 @@ class GatewayListenerConfig(ConfigModel):
     """Private key (PEM)."""
     session_uri: str
     """Base URL of this process, reachable from the routers."""
-    rest_id_entropy: int = Field(default=16, ge=4, le=64)
-    """Random bytes in a transaction id."""
+    rest_id_entropy: int = Field(default=16, ge=4, le=64, json_schema_extra={"x-unit": "bytes"})
+    """Random part of a transaction id, so that ids cannot be guessed."""
     gc_interval: Seconds = Field(default=5, gt=0)
-    """How often transactions are looked at."""
+    """How often transactions are looked at, whether they are idle or done."""
     gc_tx_ttl: Seconds = 600
     """Idle time after which an unfinished transaction is cancelled and forgotten."""
     gc_done_ttl: Seconds = 10
-    """How long a finished transaction can still be read."""
-    chunk_size: Bytes = 1024 * 1024
-    """Slice of an upload that is handled at a time."""
+    """How long a finished transaction can still be read by its router."""
+    chunk_size: Bytes = 256 * 1024
+    """Slice of an upload that is handed on at a time, and that each upload takes in memory."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"gc_blob_ttl"})
 
 
 class SmtpTlsConfig(ConfigModel):
-    """TLS towards SMTP servers."""
+    """TLS towards SMTP servers. `may` keeps mail flowing to servers with any certificate or none (RFC 7435)."""
 
     mode: Literal["none", "may", "encrypt", "verify"] = "may"
     """none: never; may: when offered, unverified; encrypt: required, unverified; verify: required, name verified."""
@@ -59,7 +59,7 @@ class SmtpHostConfig(ConfigModel):
     ehlo_host: str
     """Our name in EHLO."""
     timeout: Seconds = 3300
-    """Upper bound of connecting and of every command."""
+    """Upper bound of connecting and of every command, on top of the limits of RFC 5321 §4.5.3.2 for each stage."""
     protocol: Literal["smtp", "lmtp"] = "smtp"
     """Protocol of the servers."""
     enable_bdat: bool = False
@@ -71,7 +71,7 @@ class SmtpHostConfig(ConfigModel):
 
 
 class SmtpOutputConfig(ConfigModel):
-    """REST to SMTP."""
+    """REST to SMTP: how mail goes out."""
 
     hosts: dict[str, SmtpHostConfig] = {}
     """By the sender tag that selects it."""
@@ -96,7 +96,7 @@ class LimitsConfig(ConfigModel):
 
 
 class SmtpServiceConfig(ConfigModel):
-    """One SMTP listener."""
+    """One SMTP listener. With `cert` and `key` it offers STARTTLS; with `smtps` as well it is TLS from the first byte."""
 
     addr: Address
     """Address to listen on."""
@@ -134,14 +134,14 @@ class SmtpServiceConfig(ConfigModel):
 
 
 class SmtpListenerConfig(ConfigModel):
-    """SMTP to REST."""
+    """SMTP to REST: how mail comes in."""
 
     services: list[SmtpServiceConfig] = []
     """The listeners."""
 
 
 class RestOutputConfig(ConfigModel):
-    """A router that takes mail from listeners."""
+    """A router that takes mail from listeners. How long answers may take is set by the listener."""
 
     name: str
     """What `services[].endpoint` refers to."""
@@ -150,9 +150,9 @@ class RestOutputConfig(ConfigModel):
     verify: bool | str = True
     """Verify TLS certificates: true, false, or a CA file."""
     rcpt_timeout: Seconds = 30
-    """How long to wait for the answers to the envelope."""
+    """For files that have it: the `rcpt_timeout` of the listener holds."""
     data_timeout: Seconds = 60
-    """How long the router may take for each part of an upload."""
+    """For files that have it: the `data_timeout` of the listener holds, from the first byte to the answer."""
     chunk_size: int | None = Field(default=None, ge=1, json_schema_extra={"x-unit": "bytes"})
     """Upload bodies in ranged chunks of this size; absent: one request."""
     refresh_interval: Seconds = Field(default=30, gt=0)

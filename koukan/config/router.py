@@ -13,42 +13,42 @@ from koukan.model import Sender
 
 
 class DnsConfig(ConfigModel):
-    """How names are resolved."""
+    """How names are resolved: by dns_resolution, spf_check, dkim_check and remote_host, with one cache for the process."""
 
     nameservers: list[str] = []
     """Addresses (`192.0.2.1` or `192.0.2.1:5353`) to ask instead of the system's."""
     timeout: Seconds = 5
     """Upper bound of one lookup, retries and all servers included."""
     cache_size: int = Field(default=10_000, ge=0)
-    """Entries of the process-wide cache."""
+    """Answers that the process keeps, as long as their TTL says; they are shared by all transactions."""
 
 
 class GlobalConfig(ConfigModel):
     """Settings of the whole process."""
 
-    rest_id_entropy: int = Field(default=16, ge=4, le=64)
-    """Random bytes in a transaction id."""
+    rest_id_entropy: int = Field(default=16, ge=4, le=64, json_schema_extra={"x-unit": "bytes"})
+    """Random part of a transaction id, so that ids cannot be guessed: who knows one may read and cancel the transaction."""
     dequeue: bool = True
     """Take queued mail from the database; false: this replica serves only its own fresh transactions."""
     mailer_daemon_mailbox: str | None = None
-    """From address of bounces; required as soon as a chain sends notifications."""
+    """From address of bounces; absent: mailer-daemon at this host's name, with a warning when a chain sends notifications."""
     dns: DnsConfig = DnsConfig()
     """Name resolution."""
     drain_timeout: Seconds = 60
-    """How long a stopping process lets messages in flight finish."""
+    """How long a stopping process lets messages in flight finish before it ends them."""
     max_inflight: int = Field(default=2000, ge=1)
     """Transactions in memory; above that new ones are answered 503 with Retry-After, so that memory stays bounded."""
     max_message_size: Bytes = 100 * 1024 * 1024
-    """Largest body; what is larger is answered 413 or 552."""
+    """Largest body; an upload that is larger is answered 413, which SMTP clients see as 552."""
     max_recipients: int = Field(default=1000, ge=1)
-    """Recipients of one transaction; the next one is answered 452 (RFC 5321 §4.5.3.1.8 asks for at least 100)."""
+    """Recipients of one transaction; a request for more is answered 400 (RFC 5321 §4.5.3.1.8 asks for at least 100)."""
     spool_directory: str | None = None
     """Where bodies above 64 KiB are buffered; default: the system's temporary directory."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"executor", "gc_interval", "tx_idle_timeout"})
 
 
 class RouterListenerConfig(ConfigModel):
-    """The REST listener of a router."""
+    """The REST listener of a router. It knows no passwords: let in whom you trust, by network policy or a proxy."""
 
     addr: Address
     """Address to listen on."""
@@ -57,30 +57,30 @@ class RouterListenerConfig(ConfigModel):
     key: str | None = None
     """Private key (PEM)."""
     session_uri: str
-    """Base URL of this replica: unique, reachable from the other replicas."""
+    """Base URL of this replica: unique, reachable from clients and the other replicas, who are redirected to it."""
     service_uri: str | None = None
     """Base URL of all replicas together, for what any of them can serve; default: session_uri."""
-    chunk_size: Bytes = 1024 * 1024
-    """Slice of an upload that is stored at a time."""
+    chunk_size: Bytes = 256 * 1024
+    """Slice of an upload that is stored at a time, and that each upload takes in memory."""
 
 
 class StorageConfig(ConfigModel):
-    """The database."""
+    """The database: PostgreSQL, shared by all replicas, or SQLite for one process. Exactly one of url and url_file."""
 
     url: str | None = None
     """`postgresql://…` or `sqlite:///path`; the driver part of existing files is understood."""
     url_file: str | None = None
     """File that holds the URL, so that a password need not be in this one."""
     session_refresh_interval: Seconds = Field(default=30, gt=0)
-    """Heartbeat of this process; others take its work over after ten of them."""
+    """Heartbeat of this process. It stops working when five in a row have failed; after ten the others take its work over."""
     blob_tx_refresh_interval: Seconds = 10
     """During an upload, count it as activity at most this often."""
     gc_interval: Seconds | None = None
-    """How often finished transactions are collected; absent: never."""
+    """How often finished transactions are deleted; absent: never, and the database grows without end."""
     gc_ttl: Seconds = 86_400
     """Age at which a finished, or never completed, transaction is deleted."""
     cache_ttl: Seconds = 5
-    """How long a finished transaction stays in memory for its client to read."""
+    """How long a finished transaction stays in memory, so that its client reads the outcome without the database."""
 
     @model_validator(mode="after")
     def _one_url(self) -> StorageConfig:
@@ -93,7 +93,7 @@ OutputChainSwitch = Literal["output_chain"] | None
 
 
 class TagConfig(ConfigModel):
-    """A role of a sender; what it sets overrides the sender."""
+    """A role of a sender, chosen by `sender.tag` of the create request. A key that stands here overrides the sender's."""
 
     name: str
     """Name of the tag, or of the sender: the URL path element."""
@@ -114,7 +114,7 @@ class TagConfig(ConfigModel):
 
 
 class SenderConfig(TagConfig):
-    """A principal: `/senders/<name>/transactions`."""
+    """Who brings mail: `POST /senders/<name>/transactions`. It says which chain the mail goes through."""
 
     tag: list[TagConfig] | None = None
     """Roles. With a list, other tags are refused; without one any tag is accepted."""
@@ -132,16 +132,16 @@ class RestEndpoint(ConfigModel):
     tag: str | None = None
     """Sender tag sent along."""
     options: dict[str, Any] = {}
-    """`receive_parsing: {max_inline}`, `send_filter_output`."""
+    """`receive_parsing: {max_inline: bytes}`: send the MIME parsed; `send_filter_output: true`: send what filters learned."""
     verify: bool | str | None = None
     """Verify TLS certificates: true, false, or a CA file; absent: as rest_output says."""
 
 
 class RetryParams(ConfigModel):
-    """When a temporary failure is tried again."""
+    """When a temporary failure is tried again. Each wait grows with the age of the message; the first limit reached ends it."""
 
     max_attempts: int | None = Field(default=30, ge=1)
-    """Attempts in all; null: no limit."""
+    """Attempts in all, the first included; null: no limit."""
     min_attempt_time: Seconds = 60
     """Shortest wait between attempts."""
     max_attempt_time: Seconds = 3600
@@ -149,16 +149,16 @@ class RetryParams(ConfigModel):
     backoff_factor: float = Field(default=1.5, ge=0)
     """The wait is the message's age times this, within the bounds above."""
     deadline: Seconds | None = 86_400
-    """Age at which trying ends; null: no limit."""
+    """Age at which trying ends, and the sender is told; null: no limit."""
     bug_retry: Seconds = 3600
-    """Wait after an internal error."""
+    """For files that have it: an internal error here is a temporary failure like others, and waits as they do."""
     jitter: float = Field(default=0.1, ge=0, le=1)
     """Random share added to each wait, so that a burst of failures does not come back as a burst."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"mode"})
 
 
 class NotificationConfig(ConfigModel):
-    """Who sends bounces."""
+    """As whom bounces go in: through that sender's chain, like any other mail, from the null reverse-path."""
 
     sender: str
     """Sender of the bounce."""
@@ -224,7 +224,7 @@ class ChainConfig(ConfigModel):
 
 
 class ModulesConfig(ConfigModel):
-    """Plug-ins: `name: package.module` or `package.module:function`."""
+    """Plug-ins: `name: package.module` or `package.module:function`. They are imported at start; errors there stop it."""
 
     sync_filter: dict[str, str] = {}
     """Filters; default function `factory`."""
@@ -235,7 +235,7 @@ class ModulesConfig(ConfigModel):
 
 
 class AdminListenerConfig(ConfigModel):
-    """Metrics for Prometheus."""
+    """Metrics for Prometheus, apart from mail, so that they can have a network policy of their own. Plain HTTP."""
 
     addr: Address
     """Address to listen on; serves /metrics, /healthz and /readyz."""

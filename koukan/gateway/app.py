@@ -63,7 +63,7 @@ class GatewayApp:
         if config.admin_listener is not None:
             admin = parts.add(AdminServer(self.service.not_ready), AdminServer.stop)
             await admin.start(config.admin_listener.addr)
-        self.rest = parts.add(RestServer(self.service), RestServer.stop)
+        self.rest = parts.add(RestServer(self.service, slice_size=listener.chunk_size), RestServer.stop)
         await self.rest.start(listener.addr, tls)
         outputs = {output.name: output for output in config.rest_output}
         for service in config.smtp_listener.services:

@@ -77,7 +77,7 @@ class RouterApp:
         if config.admin_listener is not None:
             admin = parts.add(AdminServer(self.service.not_ready), AdminServer.stop)
             await admin.start(config.admin_listener.addr)
-        self.rest = parts.add(RestServer(self.service), RestServer.stop)
+        self.rest = parts.add(RestServer(self.service, slice_size=config.rest_listener.chunk_size), RestServer.stop)
         await self.rest.start(config.rest_listener.addr, tls)
         event(logger, logging.INFO, "ready", rest=self.rest.address, session_uri=self.service.session_uri)
 

@@ -17,7 +17,7 @@ from koukan.config import filters, matchers, routing
 from koukan.config.base import ConfigModel
 from koukan.config.examples import EXAMPLES
 from koukan.config.files import load_router
-from koukan.config.reference import filters_page, title
+from koukan.config.reference_filters import filters_page, title
 from koukan.config.router import DnsConfig
 from koukan.net.dns import Resolver
 from koukan.router.chains import check_chains
