@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
+from tests.support import examples
 from tests.support.commands import CommandFailed, get, kubectl
 from tests.support.mail_resources import Document, chain, gateway, router
 from tests.support.resource_cases import CASES, Case
@@ -23,6 +25,10 @@ def create(document: Document) -> str:
     return ""
 
 
+def as_list(documents: Sequence[Document]) -> Document:
+    return {"apiVersion": "v1", "kind": "List", "items": [*documents]}
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.document['kind']}: {case.name}")
 def test_a_resource(case: Case) -> None:
     said = create(case.document)
@@ -32,9 +38,20 @@ def test_a_resource(case: Case) -> None:
         assert case.api.lower() in said.lower()
 
 
+@pytest.mark.parametrize("name", examples.NAMES)
+def test_an_example_applies(name: str, namespace: str) -> None:
+    """Also in a namespace that admits nothing but the `restricted` level."""
+    kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
+    documents = examples.documents(name, namespace)
+    kubectl("apply", "--warnings-as-errors", "-f", "-", stdin=json.dumps(as_list(documents)))
+    # Once more: nothing is rewritten by the API server that would be applied again and again.
+    assert kubectl("diff", "-f", "-", stdin=json.dumps(as_list(documents))) == ""
+
+
 def test_get_shows_what_people_ask_for_first(namespace: str) -> None:
     documents = (router(namespace=namespace), gateway(namespace=namespace), chain("news", namespace=namespace))
-    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+    kubectl("apply", "-f", "-", stdin=json.dumps(as_list(documents)))
     assert kubectl("-n", namespace, "get", "kr").split("\n")[0].split() == [
         "NAME",
         "READY",

@@ -10,12 +10,14 @@ from pydantic.alias_generators import to_camel
 from koukan.config.filters import FILTER_NAMES
 from koukan.config.loader import Path_, Problem, dotted
 from koukan.config.matchers import MATCHER_NAMES
+from koukan_operator.model.values import camel_case
 from koukan_operator.render.rendered import ConfigProblem
 
 #: what a key of a configuration file is called in a resource, where it is not simply camelCase
 _STANZAS = {"sender": "senders", "rest_endpoint": "restEndpoints", "global": ""}
 _KEYS = {"key": "keySecretRef"}
 _WORD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
+_ENUMERATED = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 _NAMES = {*FILTER_NAMES, *MATCHER_NAMES, "dest_domain"}
 
 
@@ -40,4 +42,5 @@ def _key(step: str | int) -> str | int:
 
 def _message(text: str) -> str:
     text = text.replace("output chain (endpoint)", "OutputChain").replace("global.", "spec.")
+    text = _ENUMERATED.sub(lambda found: camel_case(found[0]), text)
     return _WORD.sub(lambda found: found[0] if found[0] in _NAMES else to_camel(found[0]), text)
