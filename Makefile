@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := koukan operator charts tests
+SOURCES := koukan operator charts docs tests
 
 .PHONY: setup run test lint fmt generate bench constraints clean images test-cluster
 
@@ -37,6 +37,7 @@ generate: setup  ## files that are made from others: the CRDs, reference pages, 
 	$(BIN)/python -m koukan_operator.crds crds
 	$(BIN)/python charts/generate.py
 	$(BIN)/python -m koukan.config.reference docs/reference
+	$(BIN)/python docs/limits.py
 
 constraints:  ## pin the newest versions that pyproject.toml allows
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --editable '.[operator,dev]'

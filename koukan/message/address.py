@@ -25,8 +25,9 @@ _MAILBOX = re.compile(
 _DOT_STRING_ONLY = re.compile(_DOT_STRING)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
-#: octets of a domain and of one label (RFC 1035 §2.3.4): no DNS name is longer
+#: octets of a domain (RFC 1035 §2.3.4): no DNS name is longer
 MAX_DOMAIN = 255
+#: octets of one label of a domain (RFC 1035 §2.3.4)
 MAX_LABEL = 63
 #: characters of an address that are looked at: four times what a path may have (RFC 5321 §4.5.3.1.3), for generous senders
 MAX_ADDRESS = 1024

@@ -39,8 +39,9 @@ logger = logging.getLogger("koukan.message")
 
 #: bytes of the original's header block that a bounce quotes
 MAX_QUOTED_HEADERS = 64 * 1024
-#: lines of a reply that a bounce repeats, and characters of each: more than any server says in earnest
+#: lines of a reply that a bounce repeats: more than any server says in earnest
 MAX_REPLY_LINES = 20
+#: characters of each of them, for the same reason
 MAX_REPLY_LINE = 400
 
 #: characters of an address in a field: what a path may have (RFC 5321 §4.5.3.1) and room for characters that are escaped

@@ -16,8 +16,9 @@ from koukan.errors import InvalidMessage
 from koukan.message import encoded_words, lexical
 from koukan.message.address import Address, ascii_domain, parse_address
 
-#: characters of a line that should not be exceeded, and octets that must not (RFC 5322 §2.1.1)
+#: characters of a line that should not be exceeded (RFC 5322 §2.1.1)
 SOFT_LIMIT = 78
+#: octets of a line that must not be exceeded, its end not counted (RFC 5322 §2.1.1)
 HARD_LIMIT = 998
 #: characters of a word that is written as it is; longer ones become encoded words where the field allows it
 _LONGEST_WORD = 900

@@ -37,7 +37,7 @@ from koukan.net.hosts import read_hosts
 MIN_TTL = 5.0
 #: seconds an answer is kept at most, whatever its TTL says: nobody waits longer for a corrected record
 MAX_TTL = 3600.0
-#: the same for an answer that there is nothing (RFC 2308 §5 asks for at most one to three hours)
+#: seconds an answer that there is nothing is kept at most (RFC 2308 §5 asks for at most one to three hours)
 MAX_NEGATIVE_TTL = 300.0
 #: seconds in which a server that just failed is not asked the same again (RFC 2308 §7 allows five minutes)
 FAILURE_TTL = 1.0
@@ -53,6 +53,7 @@ MAX_QUESTIONS = 256
 UDP_PAYLOAD = 1232
 #: characters of a name that is looked at: no name in U-labels is longer
 MAX_NAME = 1024
+
 DNS_PORT = 53
 
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::([0-9]{1,5}))?")

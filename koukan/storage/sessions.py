@@ -13,9 +13,9 @@ from koukan.storage.statement import Statement
 
 logger = logging.getLogger("koukan.storage")
 
-#: heartbeats that a process may miss before it stops working, since it cannot tell whether the others still believe in it;
-#: the others wait for twice as many, so that it has stopped when they take over
+#: heartbeats that a process may miss before it stops working, since it cannot tell whether the others still believe in it
 FENCE_AFTER = 5
+#: heartbeats after which the others take over: twice as many, so that it has stopped by then
 DEAD_AFTER = 10
 #: heartbeats after which a dead session is forgotten; until then its row says for support what became of it
 FORGET_AFTER = 1000

@@ -25,9 +25,10 @@ HISTORY_LIMIT = 10_000
 HISTORY_DELAY = 0.5
 #: times a batch is tried: a connection that has died with its server is noticed by the first, and a deadlock is over
 TRIES = 2
-#: after a commit of unknown outcome: how often, and how many seconds apart, to look what is there; longer than a restart
-#: of PostgreSQL takes, shorter than clients wait
+#: looks at what is there after a commit of unknown outcome: longer than a restart of PostgreSQL takes, shorter than clients
+#: wait
 LOOKS = 6
+#: seconds between these looks
 LOOK_PAUSE = 1.0
 
 

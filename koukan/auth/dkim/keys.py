@@ -18,10 +18,11 @@ from koukan.errors import ConfigError
 
 logger = logging.getLogger("koukan.dkim")
 
-#: seconds between looks at the file
+#: seconds between looks at the file of a signing key, so that a new one is taken over without a restart
 CHECK_INTERVAL = 5.0
-#: bits of an RSA key: shorter ones are refused, or warned of (RFC 8301 §3.2)
+#: bits of an RSA key to sign with: shorter ones are refused (RFC 8301 §3.2)
 MIN_RSA_BITS = 1024
+#: bits of an RSA key to sign with: shorter ones are warned of (RFC 8301 §3.2)
 RECOMMENDED_RSA_BITS = 2048
 
 _SHA256 = Prehashed(hashes.SHA256())

@@ -35,8 +35,9 @@ from koukan.net.dns import Answer
 
 #: signatures of one message that are verified; mail has one to three, and each may cost a question and 0.1 ms
 MAX_SIGNATURES = 10
-#: bits of an RSA key: shorter ones can be broken (RFC 8301 §3.2), longer ones cost too much time
+#: bits of an RSA key: shorter ones can be broken (RFC 8301 §3.2)
 MIN_RSA_BITS = 1024
+#: bits of an RSA key: longer ones cost too much time
 MAX_RSA_BITS = 8192
 #: key records of one name that are tried: there should be one (RFC 6376 §3.6.2.2), and two while a key is replaced
 MAX_KEYS = 4

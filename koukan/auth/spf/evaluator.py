@@ -18,13 +18,13 @@ from koukan.errors import InvalidRecord, KoukanError
 from koukan.message.address import ascii_domain
 from koukan.net.dns import Answer, IpAddress, Resolver
 
-#: terms that ask DNS: include, a, mx, ptr, exists, redirect (§4.6.4)
+#: terms of one evaluation that ask DNS: include, a, mx, ptr, exists, redirect (RFC 7208 §4.6.4)
 MAX_LOOKUPS = 10
-#: their questions that may have no answer (§4.6.4)
+#: questions of these terms that may have no answer (RFC 7208 §4.6.4)
 MAX_VOIDS = 2
-#: mail exchangers of one `mx`, and names of the client (§4.6.4)
+#: mail exchangers of one `mx`, and names of the client (RFC 7208 §4.6.4)
 MAX_NAMES = 10
-#: of one evaluation (§4.6.4 asks for at least 20)
+#: seconds of one evaluation (RFC 7208 §4.6.4 asks for at least 20)
 MAX_SECONDS = 20.0
 #: characters of an explanation: it has to fit into a reply
 MAX_EXPLANATION = 400

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from koukan.errors import InvalidRecord
 
-#: characters of a domain name; what is longer loses labels on its left (§7.3)
+#: characters of a domain name; what is longer loses labels on its left (RFC 7208 §7.3)
 MAX_DOMAIN = 253
 #: characters that are kept of what may be longer: a whole name and any one label in front of it
 _ENOUGH = MAX_DOMAIN + 64

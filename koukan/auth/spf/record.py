@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from koukan.auth.spf.macros import MacroString, parse_domain_spec, parse_macros
 from koukan.errors import InvalidRecord
 
-#: octets of a record that is read: many times what DNS carries well (§3.4), and read in some 30 ms at the very worst
+#: octets of a record that is read: many times what DNS carries well (RFC 7208 §3.4), and read in some 30 ms at worst
 MAX_RECORD = 8 * 1024
 
 
