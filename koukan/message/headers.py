@@ -86,6 +86,8 @@ def parse_headers(block: bytes) -> tuple[Headers, int]:
                 fields.append((name.decode("ascii"), offset + len(name) + 1, end))
                 if len(fields) > MAX_FIELDS:
                     raise InvalidMessage(f"more than {MAX_FIELDS} header fields")
+                if not name:
+                    defect = "a field without a name"
             elif offset or not line.startswith(b"From "):  # the separator line of an mbox file
                 defect = "a line is no header"
                 break

@@ -26,6 +26,7 @@ MAX_DELIMITER = 998
 _NO_HEADERS = Headers([])
 _LINE = re.compile(rb"[^\r\n]*+")
 _DASHES_AFTER_CR = re.compile(rb"[\r\n](?=--)")
+_FIELD_NAME = re.compile(rb"[!-9;-~]+:")
 _TRANSPARENT = frozenset({"7bit", "8bit", "binary"})
 _STATUS = "message/delivery-status"
 
@@ -131,8 +132,8 @@ class Splitter:
             self._text(block, begin, at)
             begin = at
             end = _line_end(block, at)
-            if self._head and b":" not in block[at:end] and not self._in_status:
-                self._end_headers(self._offset + at)
+            if self._head and not self._in_status and self._is_text(block[at:end]):
+                self._end_headers(self._offset + at, "a line is no header")
             if end - at <= MAX_DELIMITER and self._delimiter(block, at, end):
                 begin = _skip_line_end(block, end)
         self._text(block, begin, len(block))
@@ -164,15 +165,23 @@ class Splitter:
         self._end_headers(self._offset + end - surplus)
         return end - surplus
 
-    def _end_headers(self, behind: int) -> None:
+    def _is_text(self, line: bytes) -> bool:
+        """Whether a line where header fields are is neither one nor a delimiter around them: the body has begun."""
+        name = line[2:].rstrip(b" \t")
+        is_delimiter = name in self._boundaries or name.removesuffix(b"--") in self._boundaries
+        return not is_delimiter and not _FIELD_NAME.match(line)
+
+    def _end_headers(self, behind: int, defect: str | None = None) -> None:
         """The header block of the innermost part is complete and ends before offset `behind`."""
         part = self._open[-1].part
         head, self._head = bytes(self._head), bytearray()
         try:
             part.headers, stop = parse_headers(head)
         except InvalidMessage as error:
-            part.headers, stop = _NO_HEADERS, len(head)
+            part.headers, stop = Headers([]), len(head)
             self._exceed(str(error))
+        if stop == len(head):
+            part.headers.defect = part.headers.defect or defect
         stop = _skip_line_end(head, stop)
         part.start = behind - (len(head) - stop)
         self._fields_left -= len(part.headers.fields)
