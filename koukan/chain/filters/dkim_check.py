@@ -10,13 +10,15 @@ from koukan.chain.filter import Context, Filter
 from koukan.chain.outputs import DkimAlignment, DkimCheckOutput, DkimResult, DkimStatus, MessageValidationOutput
 from koukan.chain.transaction import Transaction
 from koukan.config.filters import DkimCheck
+from koukan.errors import Overloaded
 from koukan.logs import event
 from koukan.message.address import Address
 from koukan.message.headers import Headers, header_from
-from koukan.model import Body
+from koukan.model import Body, Response
 
 logger = logging.getLogger("koukan.dkim")
 
+_OVERLOADED = Response(451, "4.3.2 too busy to verify signatures, try again later")
 _STATUS = {
     Status.PASS: DkimStatus.PASS,
     Status.FAIL: DkimStatus.FAIL,
@@ -35,13 +37,16 @@ _MAX_TAGS = 4096
 
 
 class DkimCheckFilter(Filter):
-    """Never answers: a bad signature is worth as much as none (RFC 6376 §6.1), and policies know both."""
+    """Rejects nothing: a bad signature is worth as much as none (RFC 6376 §6.1), and policies know both."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def on_body(self, tx: Transaction, body: Body) -> None:
-        verification = await verify(body, self._context.dns, self._context.now().timestamp())
+    async def on_body(self, tx: Transaction, body: Body) -> Response | None:
+        try:
+            verification = await verify(body, self._context.dns, self._context.now().timestamp())
+        except Overloaded:
+            return _OVERLOADED
         author = _author(tx, verification.headers)
         tx.add_output(DkimCheckOutput(tuple(_result(verdict, author) for verdict in verification.verdicts)))
         if verification.ignored:
@@ -52,6 +57,7 @@ class DkimCheckFilter(Filter):
                 transaction=tx.id,
                 ignored=verification.ignored,
             )
+        return None
 
 
 def build(options: DkimCheck, context: Context) -> DkimCheckFilter:

@@ -180,6 +180,19 @@ async def test_too_much_work_is_a_temporary_answer(
     assert result.data == Response(451, "4.3.2 too busy to sign, try again later")
 
 
+async def test_too_many_large_messages_get_a_temporary_answer(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*arguments: object) -> None:
+        raise Overloaded("too much work")
+
+    monkeypatch.setattr("koukan.auth.dkim.hashing.run_bounded", refuse)
+    content = b"DKIM-Signature: v=1; a=rsa-sha256; d=a.b; s=c; h=from; bh=AA==; b=AA==\r\n" + MESSAGE + bytes(2**20)
+    run = make_chain([{"filter": "dkim_check"}], RecordingSink(), context).open(make_transaction())
+    result = await run.step(make_step("a@b.example", ["c@d.example"], content))
+    assert result.data == Response(451, "4.3.2 too busy to verify signatures, try again later")
+
+
 @pytest.mark.parametrize("earlier", [[], ["message_validation"]])
 @pytest.mark.parametrize(
     ("author", "alignment"),
