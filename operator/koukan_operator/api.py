@@ -164,7 +164,7 @@ class KubernetesCluster:
         text = urlencode({name: value for name, value in query.items() if value})
         url = f"{self._host}{path}?{text}" if text else f"{self._host}{path}"
         what = f"{method} {path}"
-        metrics.API_CALLS.labels(method).inc()
+        metrics.API_CALLS.labels(method, _resource(path)).inc()
         try:
             response = self._client.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=TIMEOUTS
@@ -190,6 +190,15 @@ async def persist(attempt: Callable[[], Awaitable[T]]) -> T:
         except Unavailable:
             await asyncio.sleep(jittered(BACKOFF * 2 ** (number - 1)))
     return await attempt()
+
+
+def _resource(path: str) -> str:
+    """The plural of the kind that a path is about, with the subresource: `koukanrouters/status`."""
+    parts = path.split("/")
+    if "namespaces" not in parts:
+        return parts[-1]
+    plural, *rest = parts[parts.index("namespaces") + 2 :]
+    return f"{plural}/{rest[1]}" if len(rest) > 1 else plural
 
 
 def _failure(what: str, status: int, headers: Mapping[str, str], content: bytes) -> ClusterError:

@@ -27,7 +27,12 @@ RESOURCES = Gauge(
     ["kind", "status"],
     registry=REGISTRY,
 )
-API_CALLS = Counter("koukan_operator_api_calls_total", "Requests to the API server.", ["method"], registry=REGISTRY)
+API_CALLS = Counter(
+    "koukan_operator_api_calls_total",
+    "Requests to the API server besides watches, by HTTP method and resource.",
+    ["method", "resource"],
+    registry=REGISTRY,
+)
 LEADER = Gauge("koukan_operator_leader", "1 while this process is the one that acts.", registry=REGISTRY)
 
 
