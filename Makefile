@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := koukan operator charts docs tests
 
-.PHONY: setup run test lint fmt generate bench constraints clean images test-cluster
+.PHONY: setup run test interop lint fmt generate bench constraints clean images test-cluster
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV) || (echo "error: cannot create a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: cannot create a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[operator,dev]'
 	touch $@
 
@@ -19,6 +19,9 @@ run: setup  ## the whole house on loopback: a mail goes through and is shown; Ct
 
 test: setup  ## fast tests, tests of real processes, real SQLite and PostgreSQL
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+interop: setup  ## other implementations verify ours and are verified by us; needs npm
+	$(BIN)/python -m pytest tests/interop
 
 lint: setup
 	$(BIN)/ruff format --check $(SOURCES)
