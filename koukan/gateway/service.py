@@ -16,7 +16,7 @@ from koukan.logs import event
 from koukan.model import HostPort, Upstream
 from koukan.model.documents import CreateRequest, InlineBody, UpdateRequest
 from koukan.rest.problems import BadRequest, Conflict, NotFound, Unavailable
-from koukan.rest.resource import BODY, BlobWriter, Resource
+from koukan.rest.resource import BODY, BlobWriter, Resource, check_recipients
 from koukan.rest.service import TransactionService
 
 logger = logging.getLogger("koukan.gateway")
@@ -64,11 +64,12 @@ class GatewayService(TransactionService):
         self._interval = gc_interval
         self._transactions: dict[str, _Transaction] = {}
         self._draining = False
+        self._busy = 0
 
     @property
     def busy(self) -> int:
         """Transactions that are not over."""
-        return sum(1 for tx in self._transactions.values() if tx.ended_at is None)
+        return self._busy
 
     def drain(self) -> None:
         """Take no new transactions from now on."""
@@ -80,8 +81,9 @@ class GatewayService(TransactionService):
     async def create(self, sender: str, request: CreateRequest) -> Resource:
         if self._draining:
             raise Unavailable("this gateway is shutting down")
-        if len(self._transactions) >= MAX_INFLIGHT:
+        if self._busy >= MAX_INFLIGHT:
             raise Unavailable("too many transactions in flight")
+        check_recipients(len(request.rcpt_to), MAX_RECIPIENTS)
         upstream = self._open_upstream(request.tag or "", request.remote_host)
         if upstream is None:
             raise BadRequest(f"sender.tag: {request.tag!r} is no entry of smtp_output.hosts")
@@ -92,6 +94,7 @@ class GatewayService(TransactionService):
             local_host=request.local_host,
             mail_from=request.mail_from,
             rcpt_to=list(request.rcpt_to),
+            max_recipients=MAX_RECIPIENTS,
         )
         if isinstance(request.body, InlineBody):
             resource.body = BytesBody(request.body.content)
@@ -100,6 +103,7 @@ class GatewayService(TransactionService):
         resource.blobs[BODY] = StreamWriter(resource)
         transaction = _Transaction(resource, request.tag or "")
         self._transactions[resource.id] = transaction
+        self._busy += 1
         transaction.task = asyncio.ensure_future(self._run(transaction, upstream))
         return resource
 
@@ -111,7 +115,7 @@ class GatewayService(TransactionService):
         return resource
 
     async def update(self, resource: Resource, request: UpdateRequest) -> None:
-        resource.accept(request, MAX_RECIPIENTS)
+        resource.accept(request)
 
     async def open_blob(self, tx_id: str, blob: str) -> tuple[Resource, BlobWriter]:
         resource = self._transaction(tx_id).resource
@@ -125,13 +129,7 @@ class GatewayService(TransactionService):
 
     async def cancel(self, tx_id: str) -> None:
         transaction = self._transaction(tx_id)
-        resource = transaction.resource
-        if resource.ended or resource.cancelled:
-            return
-        resource.cancelled = True
-        resource.changed()
-        if transaction.task is not None:
-            transaction.task.cancel()
+        transaction.resource.cancel(transaction.task)
 
     # --- life ----------------------------------------------------------------------------------------------------------
 
@@ -175,8 +173,10 @@ class GatewayService(TransactionService):
         if isinstance(resource.body, StreamBody):
             resource.body.drop()  # an upload that goes on after its answer must not wait for a reader
         resource.ended = True
+        resource.release()
         resource.changed()
         transaction.ended_at = time.monotonic()
+        self._busy -= 1
         self._report(transaction)
 
     def _report(self, transaction: _Transaction) -> None:
@@ -215,6 +215,7 @@ class StreamWriter(BlobWriter):
     overlap_allowed = False
 
     def __init__(self, resource: Resource) -> None:
+        self.lock = asyncio.Lock()
         self._resource = resource
         self._stream: StreamBody | None = None
         self._size = resource.body.length or 0 if resource.body is not None else 0

@@ -6,18 +6,29 @@ Router and gateway serve the same resource; what it is driven into (a chain, an 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from koukan.model import Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
 from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, UpdateRequest, dump_transaction
 from koukan.model.values import dump_host_port
 from koukan.rest.problems import BadRequest, Conflict
 
+logger = logging.getLogger("koukan.rest")
+
 #: the blob id of the message itself
 BODY = "body"
+
+#: recipients beyond the limit that a transaction may name
+MAX_SURPLUS = 1000
+
+_TOO_MANY_RECIPIENTS = Response(452, "4.5.3 too many recipients")
+_INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
+
+Result = TypeVar("Result")
 
 
 class BlobView(Protocol):
@@ -34,11 +45,20 @@ class BlobView(Protocol):
         ...
 
 
+class BlobSize(NamedTuple):
+    """A blob whose bytes are elsewhere."""
+
+    size: int
+    length: int | None
+
+
 class BlobWriter(BlobView, Protocol):
     """The receiving end of one blob's upload."""
 
     #: re-sent bytes are skipped; False: they are refused (gateway)
     overlap_allowed: bool
+    #: held while bytes are added, since two requests may bring the same ones
+    lock: asyncio.Lock
 
     async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
         """Store the next bytes; `total` is the final length when declared, `last` completes the blob."""
@@ -60,6 +80,8 @@ class Resource:
     local_host: HostPort | None = None
     mail_from: Mailbox | None = None
     rcpt_to: list[Mailbox] = field(default_factory=list)
+    #: recipients that go upstream; those beyond are answered 452 (RFC 5321 §4.5.3.1.10). None: no limit
+    max_recipients: int | None = None
     mail_response: Response | None = None
     rcpt_response: list[Response] = field(default_factory=list)
     data_response: Response | None = None
@@ -103,7 +125,7 @@ class Resource:
             or (self.body is not None and self.body.complete and self.data_response is None)
         )
 
-    def accept(self, request: UpdateRequest, max_recipients: int) -> None:
+    def accept(self, request: UpdateRequest) -> None:
         """Add what a PATCH brings; an empty one is a heartbeat. Raises a Refusal."""
         if request.body is not None:
             raise BadRequest("body: upload it with PUT")
@@ -114,10 +136,12 @@ class Resource:
                 raise BadRequest(f"rcpt_to_list_offset: must be the number of recipients so far, {len(self.rcpt_to)}")
             if request.mail_from is not None and self.mail_from is not None:
                 raise BadRequest("mail_from: has been given already")
-            check_recipients(len(self.rcpt_to) + len(request.rcpt_to), max_recipients)
+            check_recipients(len(self.rcpt_to) + len(request.rcpt_to), self.max_recipients)
             self.mail_from = request.mail_from or self.mail_from
             self.rcpt_to.extend(request.rcpt_to)
-        self.touch()
+            self._refuse_surplus()
+        if not self.ended:
+            self.touch()
 
     def touch(self) -> None:
         """The client has been heard: new version."""
@@ -199,7 +223,7 @@ class Resource:
         A body that is not complete yet goes alone, so that it does not hold up the answers to the envelope.
         """
         mail = self.mail_from if not self._mail_taken else None
-        rcpts: Sequence[Mailbox] = self.rcpt_to[self._rcpts_taken :]
+        rcpts: Sequence[Mailbox] = self.rcpt_to[self._rcpts_taken : self.max_recipients]
         body = self.body if not self._body_taken else None
         if body is not None and (mail is not None or rcpts) and not body.complete:
             body = None
@@ -215,9 +239,15 @@ class Resource:
         if result.mail is not None:
             self.mail_response = result.mail
         self.rcpt_response.extend(result.rcpt)
+        self._refuse_surplus()
         if result.data is not None:
             self.data_response = result.data
         self.changed()
+
+    def _refuse_surplus(self) -> None:
+        """Answer recipients beyond the limit, after those before them: answers go by position."""
+        if self.max_recipients is not None and len(self.rcpt_response) >= self.max_recipients:
+            self.rcpt_response += [_TOO_MANY_RECIPIENTS] * (len(self.rcpt_to) - len(self.rcpt_response))
 
     @property
     def finished(self) -> bool:
@@ -240,30 +270,58 @@ class Resource:
             self.body.abort(reason)
         self.changed()
 
+    def release(self) -> None:
+        """The attempt is over: what its client may still ask for stays, its bytes go."""
+        self.body = None
+        self.blobs = {name: BlobSize(blob.size, blob.length) for name, blob in self.blobs.items()}
+
     def heartbeat(self) -> None:
         """Ask the driver for a sign of life upstream."""
         self._heartbeat_due = True
         self.wake()
 
+    def cancel(self, driver: asyncio.Task[None] | None) -> bool:
+        """The client has cancelled: the attempt stops where it stands. False: too late, its outcome is known."""
+        if self.ended or self.finished:
+            return False
+        self.cancelled = True
+        self.changed()
+        # A driver that has not begun, or waits for more, sees it by itself; one that waits for an answer is interrupted.
+        if self.busy and driver is not None:
+            driver.cancel()
+        return True
+
     async def drive(self, upstream: Upstream) -> None:
-        """Feed upstream step by step until the attempt is finished. Always cancels what is left of it."""
+        """Feed upstream step by step until the attempt is finished. Always cancels what is left of it.
+
+        Raises nothing but CancelledError: an attempt whose upstream is broken ends with a temporary failure.
+        """
         try:
             while not self.finished:
                 step = self.take_step()
                 if step is not None:
-                    self.busy = True
-                    result = await upstream.step(step)
-                    self.busy = False
-                    self.last_output = self.last_input = time.monotonic()
+                    result = await self._call(upstream.step(step), StepResult.all(step, _INTERNAL_ERROR))
+                    self.last_input = time.monotonic()
                     self.answer(result)
                 elif self._heartbeat_due:
                     self._heartbeat_due = False
-                    await upstream.heartbeat()
-                    self.last_output = time.monotonic()
+                    await self._call(upstream.heartbeat(), None)
                 else:
                     await self._woken()
         finally:
-            await upstream.cancel()
+            await self._call(upstream.cancel(), None)
+
+    async def _call(self, called: Awaitable[Result], broken: Result) -> Result:
+        """What a call upstream answers; `broken` when it raises, which would be a bug of its own."""
+        self.busy = True
+        try:
+            return await called
+        except Exception:
+            logger.exception("%s: internal error in an upstream", self.id)
+            return broken
+        finally:
+            self.busy = False
+            self.last_output = time.monotonic()
 
     async def _woken(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -275,7 +333,7 @@ class Resource:
                 waiter.cancel()
 
 
-def check_recipients(count: int, limit: int) -> None:
-    """Raises BadRequest when there are too many."""
-    if count > limit:
-        raise BadRequest(f"rcpt_to: more than {limit} recipients")
+def check_recipients(count: int, limit: int | None) -> None:
+    """Recipients beyond the limit are answered one by one, up to a bound. Raises BadRequest above that."""
+    if limit is not None and count > limit + MAX_SURPLUS:
+        raise BadRequest(f"rcpt_to: more than {limit + MAX_SURPLUS} recipients, {limit} of which would be taken")

@@ -57,15 +57,15 @@ class RouterApp:
         )
         new_id = id_maker(self.store.session_id, config.global_.rest_id_entropy)
         notifier = Notifier(config.global_, new_id)
-        self.dispatcher = parts.add(
-            Dispatcher(self.store, Ledger(self.store, notifier), config.storage.cache_ttl), Dispatcher.stop
-        )
+        ledger = Ledger(self.store, notifier)
+        self.dispatcher = parts.add(Dispatcher(self.store, ledger, config.storage.cache_ttl), Dispatcher.stop)
         context = Context(config, resolver, RouterSideChains(self.store, self.dispatcher))
         chains = compile_chains(context, plugins, sink_factory(context, clients, self.dispatcher))
         self.dispatcher.bind(Roles(config, chains))
         self.service = RouterService(config, self.store, self.dispatcher, new_id)
         scheduler = Scheduler(
             self.store,
+            ledger,
             self.dispatcher,
             gc_interval=config.storage.gc_interval,
             gc_ttl=config.storage.gc_ttl,
@@ -79,6 +79,7 @@ class RouterApp:
             await admin.start(config.admin_listener.addr)
         self.rest = parts.add(RestServer(self.service, slice_size=config.rest_listener.chunk_size), RestServer.stop)
         await self.rest.start(config.rest_listener.addr, tls)
+        await self._succeed()
         event(logger, logging.INFO, "ready", rest=self.rest.address, session_uri=self.service.session_uri)
 
     async def _succeed(self) -> None:

@@ -30,6 +30,8 @@ logger = logging.getLogger("koukan.router")
 
 #: seconds between looks at all transactions for timeouts and heartbeats: one coarse wheel instead of a timer each
 TICK = 1.0
+#: seconds that a stopping process takes to tell next hops that nothing more will come
+GOODBYE_TIMEOUT = 2.0
 
 
 @dataclass(eq=False, slots=True)
@@ -69,6 +71,9 @@ class Dispatcher:
         self.deliveries: dict[str, Delivery] = {}
         #: set when there is new work in the queue
         self.queued = asyncio.Event()
+        #: nothing new is begun
+        self.draining = False
+        self._busy = 0
 
     def bind(self, roles: Roles) -> None:
         """Roles come after the dispatcher: their chains end in exploders that keep through it."""
@@ -82,13 +87,14 @@ class Dispatcher:
     @property
     def busy(self) -> int:
         """Transactions that are not over."""
-        return sum(1 for d in self.deliveries.values() if d.ended_at is None)
+        return self._busy
 
     # --- running -------------------------------------------------------------------------------------------------------
 
     def start(self, delivery: Delivery) -> None:
         """Run a transaction in the background."""
         self.deliveries[delivery.resource.id] = delivery
+        self._busy += 1
         delivery.task = self.background(self._run(delivery))
         metrics.INFLIGHT.set(len(self.deliveries))
 
@@ -101,28 +107,27 @@ class Dispatcher:
 
     def cancel(self, delivery: Delivery) -> None:
         """The client has cancelled: stop the attempt where it stands. Too late once its outcome is being written."""
-        resource = delivery.resource
-        if resource.ended or resource.finished:
-            return
-        resource.cancelled = True
-        resource.final_reason = outcomes.CANCELLED
-        resource.changed()
-        if delivery.task is not None:
-            delivery.task.cancel()
+        if delivery.resource.cancel(delivery.task):
+            delivery.resource.final_reason = outcomes.CANCELLED
 
     async def finish(self, timeout: float) -> None:
         """Let what is in flight come to its end, for `timeout` seconds at most."""
-        tasks = [d.task for d in self.deliveries.values() if d.task is not None and not d.task.done()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+        self.draining = True
+        deadline = time.monotonic() + timeout
+        while self._background and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(self._background, timeout=left)
 
     async def stop(self) -> None:
         """Stop every attempt at once. Durable work goes back to the queue with the session."""
-        tasks = list(self._background)
-        for task in tasks:
+        self._cancel_background()
+        await self.finish(GOODBYE_TIMEOUT)
+        self._cancel_background()
+        if self._background:
+            await asyncio.wait(self._background)
+
+    def _cancel_background(self) -> None:
+        for task in self._background:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
 
     async def _run(self, delivery: Delivery) -> None:
         resource = delivery.resource
@@ -176,6 +181,10 @@ class Dispatcher:
         resource.ended = True
         resource.changed()
         delivery.ended_at = time.monotonic()
+        self._busy -= 1
+        # It is looked at for a while, but nobody reads its bytes any more.
+        resource.release()
+        delivery.tx.notes.clear()
         report(work, responses, outcome, "interactive" if delivery.work is None else "durable")
 
     def _forget(self, delivery: Delivery) -> None:
@@ -259,9 +268,12 @@ class Dispatcher:
     async def _adopt(self, work: Work, item: Kept) -> None:
         """An attempt that outlived its client's patience goes on; its outcome decides."""
         assert item.running is not None
-        await asyncio.wait([item.running])
+        try:
+            await asyncio.wait([item.running])
+        finally:
+            item.running.cancel()
+            await item.child.upstream.cancel()
         result = StepResult() if item.running.cancelled() else item.running.result()
-        await item.child.upstream.cancel()
         responses = Responses(rcpt=(item.rcpt,), data=result.data)
         outcome = self._ledger.conclude(work, responses)
         if await self._ledger.finish(work, responses, outcome, 2):

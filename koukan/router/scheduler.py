@@ -11,11 +11,12 @@ from koukan import metrics
 from koukan.chain.transaction import Transaction
 from koukan.errors import StoreError
 from koukan.message.bodies import SpecBody
-from koukan.model import Body
+from koukan.model import Body, Response
 from koukan.rest.resource import BODY, Resource
 from koukan.router.dispatcher import Delivery, Dispatcher
-from koukan.router.work import Work
-from koukan.storage.store import AttemptEnd, Store, StoredTransaction
+from koukan.router.roles import Role
+from koukan.router.work import Ledger, Work
+from koukan.storage.store import AttemptEnd, Responses, Store, StoredTransaction
 
 logger = logging.getLogger("koukan.router")
 
@@ -25,13 +26,18 @@ QUEUE_CONCURRENCY = 50
 IDLE_POLL = 1.0
 #: transactions deleted per database transaction of the collection
 GC_BATCH = 500
+#: seconds between looks at mail that this configuration cannot attempt
+PUT_BACK_FOR = 3600.0
 
 
 class Scheduler:
     """The queue's consumer in this process."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, *, gc_interval: float | None, gc_ttl: float) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, dispatcher: Dispatcher, *, gc_interval: float | None, gc_ttl: float
+    ) -> None:
         self._store = store
+        self._ledger = ledger
         self._dispatcher = dispatcher
         self._gc_interval = gc_interval
         self._gc_ttl = gc_ttl
@@ -40,7 +46,7 @@ class Scheduler:
     async def run(self) -> None:
         """Claim due transactions and start them, for ever."""
         while True:
-            free = QUEUE_CONCURRENCY - self._running
+            free = 0 if self._dispatcher.draining else QUEUE_CONCURRENCY - self._running
             claimed: list[StoredTransaction] = []
             self._dispatcher.queued.clear()
             try:
@@ -48,7 +54,7 @@ class Scheduler:
             except StoreError as error:
                 logger.warning("cannot look into the queue: %s", error)
             for stored in claimed:
-                await self._start(stored)
+                self._start(stored)
             if not claimed or free <= 0:
                 await self._pause()
 
@@ -73,12 +79,21 @@ class Scheduler:
         except TimeoutError:
             return
 
-    async def _start(self, stored: StoredTransaction) -> None:
+    def _start(self, stored: StoredTransaction) -> None:
+        sender = stored.envelope.sender
+        try:
+            role = self._dispatcher.roles.find(sender.name, sender.tag)
+            if role is None:
+                self._put_back(stored, f"sender {sender} is not in the configuration")
+            else:
+                self._attempt(stored, role.delivering)
+        except Exception:
+            # One message that cannot be started must neither end the program nor stay leased by it.
+            logger.exception("%s: internal error at the start of an attempt", stored.id)
+            self._put_back(stored, "internal error at the start of the attempt")
+
+    def _attempt(self, stored: StoredTransaction, role: Role) -> None:
         envelope = stored.envelope
-        role = self._dispatcher.roles.find(envelope.sender.name, envelope.sender.tag)
-        if role is None:
-            await self._refuse(stored, f"sender {envelope.sender} is not in the configuration any more")
-            return
         tx = Transaction(
             id=stored.id,
             sender=envelope.sender,
@@ -105,14 +120,14 @@ class Scheduler:
         work = Work(
             stored.id,
             envelope,
-            role.delivering,
+            role,
             tx,
             stored.retry,
             stored.notification,
             attempt=stored.attempts,
             born=time.monotonic() - stored.age,
         )
-        delivery = Delivery(resource, role.delivering, tx, work)
+        delivery = Delivery(resource, role, tx, work)
         self._dispatcher.start(delivery)
         self._running += 1
         if delivery.task is not None:
@@ -128,8 +143,12 @@ class Scheduler:
         blobs = {name: self._store.read_body(stored, name) for name in stored.blobs if name != BODY}
         return SpecBody(stored.spec, blobs)
 
-    async def _refuse(self, stored: StoredTransaction, reason: str) -> None:
-        """Mail of a sender that the configuration lost stays in the queue until the sender is back, or its time is up."""
+    def _put_back(self, stored: StoredTransaction, reason: str) -> None:
+        """What cannot be attempted stays in the queue with the reason, until somebody has put that right."""
         logger.error("%s: %s", stored.id, reason)
-        end = AttemptEnd(stored.id, stored.attempts, stored.responses, None, retry_in=3600, version=stored.version)
-        await self._store.finish_attempt(end)
+        responses = Responses(mail=Response(451, f"4.3.5 {reason}"))
+        end = AttemptEnd(stored.id, stored.attempts, responses, None, PUT_BACK_FOR, version=stored.version + 1)
+        self._dispatcher.background(self._written(end))
+
+    async def _written(self, end: AttemptEnd) -> None:
+        await self._ledger.write(end)

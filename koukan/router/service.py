@@ -19,13 +19,13 @@ from koukan.message.builder import BlobSource, parse_spec
 from koukan.model import Body
 from koukan.model.documents import BuilderBody, CreateRequest, InlineBody, ReuseBody, UpdateRequest
 from koukan.rest.problems import BadRequest, Conflict, Moved, NotFound, TooLarge, Unavailable
-from koukan.rest.resource import BODY, BlobWriter, Resource, check_recipients
+from koukan.rest.resource import BODY, BlobSize, BlobWriter, Resource, check_recipients
 from koukan.rest.service import TransactionService
 from koukan.router.dispatcher import Delivery, Dispatcher
 from koukan.router.roles import Role
 from koukan.router.uploads import DurableWriter, SpoolWriter, StoreWriter
 from koukan.router.work import Work
-from koukan.storage.store import BlobRef, Envelope, NewTransaction, Store, StoredTransaction
+from koukan.storage.store import BlobRef, BlobState, Envelope, NewTransaction, Store, StoredTransaction
 
 #: seconds between looks at a transaction that another process, or nobody, works on while a client long-polls it
 _POLL_STORED = 1.0
@@ -97,6 +97,7 @@ class RouterService(TransactionService):
             local_host=request.local_host,
             mail_from=request.mail_from,
             rcpt_to=list(request.rcpt_to),
+            max_recipients=self._config.max_recipients,
             attempt_count=1,
         )
         if interactive:
@@ -278,14 +279,18 @@ class RouterService(TransactionService):
     # --- change --------------------------------------------------------------------------------------------------------
 
     async def update(self, resource: Resource, request: UpdateRequest) -> None:
-        resource.accept(request, self._config.max_recipients)
+        resource.accept(request)
 
     async def open_blob(self, tx_id: str, blob: str) -> tuple[Resource, BlobWriter]:
         delivery = self._dispatcher.deliveries.get(tx_id)
-        if delivery is not None and not delivery.resource.ended:
+        if delivery is not None:
             if delivery.resource.cancelled:
                 raise Conflict("the transaction has been cancelled")
+            if delivery.resource.ended:
+                raise Conflict("the transaction has ended")
             writer = _named(delivery.resource, blob)
+            if isinstance(writer, BlobState):  # of a queued transaction: complete, but a client may not know
+                writer = StoreWriter(self._store, tx_id, blob, writer)
             if not isinstance(writer, (SpoolWriter, StoreWriter)):
                 raise Conflict(f"blob {blob!r} came with the create request")
             return delivery.resource, writer
@@ -308,16 +313,9 @@ class RouterService(TransactionService):
         await self._store.cancel(tx_id)
 
 
-def _settled(body: Body) -> BlobWriterView:
-    return BlobWriterView(body.length or 0)
-
-
-class BlobWriterView:
+def _settled(body: Body) -> BlobSize:
     """A blob that came complete with the create request."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.length: int | None = size
+    return BlobSize(body.length or 0, body.length or 0)
 
 
 def _named(resource: Resource, blob: str) -> object:

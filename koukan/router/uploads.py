@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from koukan.blob.spool import SpooledBody
+from koukan.errors import StoreError
 from koukan.rest.resource import BODY, BlobWriter, Resource
 from koukan.storage.store import BlobState, Store
 
@@ -19,6 +21,7 @@ class SpoolWriter(BlobWriter):
         self._name = name
         self._spool = spool
         self._length: int | None = None
+        self.lock = asyncio.Lock()
 
     @property
     def size(self) -> int:
@@ -36,7 +39,7 @@ class SpoolWriter(BlobWriter):
         if last:
             self._spool.finish()
         resource.last_input = time.monotonic()
-        started = self._name == BODY and resource.body is None
+        started = self._name == BODY and resource.body is None and not resource.ended
         if started:
             resource.body = self._spool
         if last or started:
@@ -55,7 +58,10 @@ class DurableWriter(SpoolWriter):
 
     async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
         length = self.size + len(data) if last else total
-        await self._store.append(self._resource.id, self._name, self.size, data, length)
+        end = self.size + len(data)
+        stored = await self._store.append(self._resource.id, self._name, self.size, data, length)
+        if stored.size < end or (last and not stored.complete):
+            raise StoreError(f"{self._resource.id}: the stored blob {self._name!r} has another state")
         await super().append(data, total=total, last=last)
 
 
@@ -69,6 +75,7 @@ class StoreWriter(BlobWriter):
         self._tx_id = tx_id
         self._name = name
         self._state = state
+        self.lock = asyncio.Lock()
 
     @property
     def size(self) -> int:

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from koukan import metrics
 from koukan.chain.transaction import Transaction
@@ -71,28 +72,31 @@ class Ledger:
         """The notification that an outcome asks for."""
         if outcome.failure is None:
             return None
-        return await self._notifier.bounce(work.role, work.envelope, outcome.failure, work.body, work.tx, work.age)
+        make = partial(self._notifier.bounce, work.role, work.envelope, outcome.failure, tx=work.tx, age=work.age)
+        try:
+            return await make(body=work.body)
+        except Exception:
+            # Whatever is wrong with the original, its sender must hear that it failed, and the attempt must end.
+            logger.exception("%s: internal error in a bounce, which goes without the original", work.id)
+            return await make(body=None)
 
     async def finish(self, work: Work, responses: Responses, outcome: Outcome, version: int) -> bool:
-        """Write the outcome, as long as it takes for the database to come back. False: another owner has it."""
-        end = AttemptEnd(
-            work.id,
-            work.attempt,
-            responses,
-            outcome.final_reason,
-            outcome.retry_in,
-            await self.bounce(work, outcome),
-            version,
-        )
+        """Write the outcome with its bounce. False: another owner has it."""
+        bounce = await self.bounce(work, outcome)
+        reason, retry_in = outcome.final_reason, outcome.retry_in
+        return await self.write(AttemptEnd(work.id, work.attempt, responses, reason, retry_in, bounce, version))
+
+    async def write(self, end: AttemptEnd) -> bool:
+        """Write the end of an attempt, as long as it takes for the database to come back. False: another owner has it."""
         while True:
             try:
                 await self._store.finish_attempt(end)
             except StaleAttempt:
                 metrics.STALE.inc()
-                logger.warning("%s: attempt %d belongs to another process now", work.id, work.attempt)
+                logger.warning("%s: attempt %d belongs to another process now", end.id, end.attempt)
                 return False
             except StoreError as error:
-                logger.warning("%s: cannot write the outcome, trying again: %s", work.id, error)
+                logger.warning("%s: cannot write the outcome, trying again: %s", end.id, error)
                 await asyncio.sleep(_WRITE_RETRY)
             else:
                 if end.bounce is not None:
