@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import weakref
 from collections.abc import AsyncIterator
 from typing import IO
 
@@ -100,6 +101,8 @@ class SpooledBody(Body):
             file.close()
             raise
         self._file = file
+        # Bodies are shared by whoever still reads them; the last one to let go frees the file.
+        weakref.finalize(self, file.close)
         self._memory = bytearray()
 
     def _read(self, offset: int, size: int) -> bytes:
