@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 
 from koukan.errors import ConfigError
@@ -35,3 +36,10 @@ def client_context(*, verify: bool, ca_file: str | None = None) -> ssl.SSLContex
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def connection_details(transport: asyncio.BaseTransport) -> dict[str, object] | None:
+    """Protocol version and cipher suite of a connection, as smtp_meta has them; None in clear."""
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    cipher = None if tls is None else tls.cipher()
+    return None if tls is None or cipher is None else {"tls_version": tls.version(), "tls_cipher": cipher[0]}

@@ -22,6 +22,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from koukan.errors import BodyAborted
 from koukan.model import HostPort, Response, SmtpMeta
 from koukan.net.proxy_protocol import read_header
+from koukan.net.tls import connection_details
 from koukan.smtp.replies import render
 from koukan.smtp.transaction import Conversation, MailTransaction
 
@@ -392,6 +393,7 @@ class SmtpSession(SMTP):
             esmtp=self._state().extended_smtp,
             tls=self._over_tls,
             auth=True if self._state().authenticated else None,
+            extra=None if self.transport is None else connection_details(self.transport),
         )
         return Conversation(self._remote, self._local, meta)
 

@@ -140,6 +140,7 @@ async def test_both_ways_of_tls_are_seen_and_offer_auth(
         assert (await client.data(message())).code == 250
     meta = server.transactions[0].conversation.smtp_meta
     assert meta.tls is True and meta.auth is True
+    assert meta.extra is not None and str(meta.extra["tls_version"]).startswith("TLSv1.") and meta.extra["tls_cipher"]
 
 
 async def test_guessing_passwords_ends_the_connection(servers: Any, trusting: ssl.SSLContext, tmp_path: Path) -> None:
