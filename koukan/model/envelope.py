@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class HostPort(NamedTuple):
@@ -12,6 +12,11 @@ class HostPort(NamedTuple):
 
     host: str
     port: int
+
+    @classmethod
+    def of(cls, address: Any) -> HostPort | None:
+        """From a socket's address; None for one that has no port."""
+        return cls(address[0], address[1]) if isinstance(address, tuple) and len(address) >= 2 else None
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -121,8 +121,8 @@ class SmtpSession(SMTP):
     # --- the connection ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._remote = _host_port(transport.get_extra_info("peername"))
-        self._local = _host_port(transport.get_extra_info("sockname"))
+        self._remote = HostPort.of(transport.get_extra_info("peername"))
+        self._local = HostPort.of(transport.get_extra_info("sockname"))
         self._client = self._remote.host if self._remote is not None else ""
         self._over_tls = transport.get_extra_info("ssl_object") is not None
         self._refused = self._listener.admit(self, self._client)
@@ -396,7 +396,3 @@ class SmtpSession(SMTP):
             extra=None if self.transport is None else connection_details(self.transport),
         )
         return Conversation(self._remote, self._local, meta)
-
-
-def _host_port(address: Any) -> HostPort | None:
-    return HostPort(address[0], address[1]) if isinstance(address, tuple) and len(address) >= 2 else None
