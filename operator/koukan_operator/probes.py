@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from koukan.errors import StartupError
+from koukan.listener import HttpListener
 from koukan.model import HostPort
 from koukan_operator import metrics
 
@@ -19,8 +19,7 @@ class ProbeServer:
     def __init__(self, unhealthy: Callable[[], str | None], not_ready: Callable[[], str | None]) -> None:
         self._unhealthy = unhealthy
         self._not_ready = not_ready
-        self._runner: web.AppRunner | None = None
-        self.address = HostPort("", 0)
+        self._listener = HttpListener("--listen")
 
     async def start(self, address: HostPort) -> None:
         """Listen. Raises StartupError when the address is taken."""
@@ -28,20 +27,14 @@ class ProbeServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, address.host, address.port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise StartupError(f"--listen: cannot listen on {address}: {error.strerror or error}") from None
-        self._runner = runner
-        self.address = HostPort(*runner.addresses[0][:2])
+        await self._listener.start(app, address)
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listener.stop()
+
+    @property
+    def address(self) -> HostPort:
+        return self._listener.address
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=metrics.exposition(), headers=_METRICS_TYPE)
