@@ -62,17 +62,17 @@ class Watches:
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
-        kopf.on.login(id="login", registry=registry)(self._login)
+        kopf.on.login(id="login", registry=registry)(self.login)
         for kind in self._resync.kinds:
             self._register(kind, registry)
         return registry
 
     def _register(self, kind: Kind, registry: kopf.OperatorRegistry) -> None:
         @kopf.on.event(group=kind.group, version=kind.version, plural=kind.plural, id="watch", registry=registry)
-        async def on_event(event: kopf.RawEvent, **_: Any) -> None:
-            await self._on_event(kind, event)
+        async def hear(event: kopf.RawEvent, **_: Any) -> None:
+            await self.on_event(kind, event)
 
-    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+    async def login(self, **_: Any) -> kopf.ConnectionInfo:
         """Credentials, read anew each time that kopf asks: tokens of service accounts change."""
         configuration = self._connect()
         token = configuration.get_api_key_with_prefix("BearerToken", "authorization")
@@ -87,7 +87,8 @@ class Watches:
             private_key_path=configuration.key_file,
         )
 
-    async def _on_event(self, kind: Kind, event: kopf.RawEvent) -> None:
+    async def on_event(self, kind: Kind, event: kopf.RawEvent) -> None:
+        """Take in one event of a kind's watch, or an item of its first list (whose event type is None)."""
         # Items of a list come without what the list says once.
         document: Document = {**event["object"], "apiVersion": kind.api_version, "kind": kind.name}
         self._resync.heard(kind)

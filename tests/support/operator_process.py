@@ -80,14 +80,19 @@ class OperatorProcess:
         return await asyncio.wait_for(self.process.wait(), PATIENCE)
 
 
-@asynccontextmanager
-async def operator(log: Path, *arguments: str, **environment: str) -> AsyncIterator[OperatorProcess]:
-    """A process that has listed the cluster; it is ended with the block."""
+async def start(log: Path, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    """The process alone."""
     command = [sys.executable, "-m", "koukan_operator.main", "run", "--dev", *arguments]
     with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *command, stdout=output, stderr=output, env={**os.environ, **environment}
         )
+
+
+@asynccontextmanager
+async def spawned(log: Path, *arguments: str, **environment: str) -> AsyncIterator[OperatorProcess]:
+    """A process that answers probes; it is ended with the block."""
+    process = await start(log, *arguments, **environment)
     try:
 
         async def address() -> str | None:
@@ -95,13 +100,7 @@ async def operator(log: Path, *arguments: str, **environment: str) -> AsyncItera
             assert process.returncode is None, _text(log)
             return found.group(1) if found else None
 
-        running = OperatorProcess(process, log, await eventually(address))
-
-        async def ready() -> bool:
-            return (await running.get("/readyz"))[0] == 200
-
-        await eventually(ready)
-        yield running
+        yield OperatorProcess(process, log, await eventually(address))
     finally:
         if process.returncode is None:
             process.terminate()
@@ -110,6 +109,18 @@ async def operator(log: Path, *arguments: str, **environment: str) -> AsyncItera
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+@asynccontextmanager
+async def operator(log: Path, *arguments: str, **environment: str) -> AsyncIterator[OperatorProcess]:
+    """A process that has listed the cluster; it is ended with the block."""
+    async with spawned(log, *arguments, **environment) as running:
+
+        async def ready() -> bool:
+            return (await running.get("/readyz"))[0] == 200
+
+        await eventually(ready)
+        yield running
 
 
 def _text(path: Path) -> str:
