@@ -1,4 +1,4 @@
-"""The admin listener: /metrics for Prometheus, /healthz and /readyz."""
+"""The admin listener: /metrics for Prometheus, /healthz and /readyz for the kubelet."""
 
 from __future__ import annotations
 
@@ -6,24 +6,41 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from koukan import metrics
 from koukan.listener import HttpListener
 from koukan.model import HostPort
 
+_METRICS_TYPE = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+
+#: why not; None when all is well
+Check = Callable[[], Awaitable[str | None]]
+
+
+async def _alive() -> str | None:
+    """A process that answers is alive."""
+    return None
+
 
 class AdminServer:
-    """Listens where operators look, apart from where clients come in."""
+    """Listens where operators look, apart from where clients come in; `what` names the listener in errors."""
 
-    def __init__(self, not_ready: Callable[[], Awaitable[str | None]]) -> None:
-        self._not_ready = not_ready
-        self._listener = HttpListener("admin_listener")
+    def __init__(
+        self,
+        exposition: Callable[[], bytes],
+        not_ready: Check,
+        *,
+        unhealthy: Check = _alive,
+        what: str = "admin_listener",
+    ) -> None:
+        self._exposition = exposition
+        self._checks = {"/healthz": unhealthy, "/readyz": not_ready}
+        self._listener = HttpListener(what)
 
     async def start(self, address: HostPort) -> None:
         """Listen. Raises StartupError when the address is taken."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
+        for path in self._checks:
+            app.router.add_get(path, self._check)
         await self._listener.start(app, address)
 
     async def stop(self) -> None:
@@ -34,13 +51,8 @@ class AdminServer:
         return self._listener.address
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(
-            body=metrics.exposition(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+        return web.Response(body=self._exposition(), headers=_METRICS_TYPE)
 
-    async def _healthz(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(text="ok\n")
-
-    async def _readyz(self, request: web.Request) -> web.StreamResponse:
-        reason = await self._not_ready()
-        return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
+    async def _check(self, request: web.Request) -> web.StreamResponse:
+        reason = await self._checks[request.path]()
+        return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")

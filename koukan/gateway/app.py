@@ -6,6 +6,7 @@ import asyncio
 import logging
 from functools import partial
 
+from koukan import metrics
 from koukan.admin import AdminServer
 from koukan.config.gateway import GatewayConfig, RestOutputConfig, SmtpServiceConfig
 from koukan.gateway.ingress import Ingress
@@ -61,7 +62,7 @@ class GatewayApp:
         parts.run(self.service.reap())
         parts.run(self.ingress.watch())
         if config.admin_listener is not None:
-            admin = parts.add(AdminServer(self.service.not_ready), AdminServer.stop)
+            admin = parts.add(AdminServer(metrics.exposition, self.service.not_ready), AdminServer.stop)
             await admin.start(config.admin_listener.addr)
         self.rest = parts.add(RestServer(self.service, slice_size=listener.chunk_size), RestServer.stop)
         await self.rest.start(listener.addr, tls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from koukan import metrics
 from koukan.admin import AdminServer
 from koukan.chain.filter import Context
 from koukan.chain.plugins import Plugins
@@ -75,7 +76,7 @@ class RouterApp:
         if config.global_.dequeue:
             parts.run(scheduler.run())
         if config.admin_listener is not None:
-            admin = parts.add(AdminServer(self.service.not_ready), AdminServer.stop)
+            admin = parts.add(AdminServer(metrics.exposition, self.service.not_ready), AdminServer.stop)
             await admin.start(config.admin_listener.addr)
         self.rest = parts.add(RestServer(self.service, slice_size=config.rest_listener.chunk_size), RestServer.stop)
         await self.rest.start(config.rest_listener.addr, tls)

@@ -9,14 +9,15 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from koukan.admin import AdminServer
 from koukan.model import HostPort
+from koukan_operator import metrics
 from koukan_operator.api import KubernetesCluster, load_configuration
 from koukan_operator.cache import Cache
 from koukan_operator.cluster import ClusterError, NotFound
 from koukan_operator.handlers import Watches
 from koukan_operator.kinds import Key
 from koukan_operator.leadership import Leadership
-from koukan_operator.probes import ProbeServer
 from koukan_operator.queue import WorkQueue
 from koukan_operator.reconcile import Reconciler
 from koukan_operator.resync import Resync
@@ -61,7 +62,7 @@ class OperatorApp:
         self._resync = Resync(self._cluster, cache, triggers, self._queue.add, options.namespaces)
         self._watches = Watches(self._connect, triggers, self._resync, options.namespaces)
         self._leadership = Leadership(self._cluster, options.lease, options.identity)
-        self.probes = ProbeServer(self._unhealthy, self._not_ready)
+        self.probes = AdminServer(metrics.exposition, self._not_ready, unhealthy=self._unhealthy, what="--listen")
         self._synced = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -122,14 +123,14 @@ class OperatorApp:
         await self._leadership.leading.wait()
         return await self._reconciler.reconcile(key)
 
-    def _unhealthy(self) -> str | None:
+    async def _unhealthy(self) -> str | None:
         dead = self._resync.dead_watches()
         if dead:
             return f"watches that tell nothing any more: {', '.join(dead)}"
         ended = [task.get_name() for task in self._tasks if task.done()]
         return f"ended: {', '.join(ended)}" if ended else None
 
-    def _not_ready(self) -> str | None:
+    async def _not_ready(self) -> str | None:
         return None if self._synced else "the cluster has not been listed yet"
 
     def _connect(self) -> Any:
