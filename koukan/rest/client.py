@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 from yarl import URL
 
+from koukan.blob.progress import ProgressBody
 from koukan.errors import BodyAborted, InvalidDocument, UpstreamError
 from koukan.message.bodies import ParsedBody
 from koukan.model import Body, HostPort, Response, SmtpMeta, Step, StepResult, Upstream
 from koukan.model.documents import TransactionDocument, parse_transaction
 from koukan.model.values import dump_host_port, dump_mailbox, dump_smtp_meta
-from koukan.rest.http import Answer, HttpClients, exchange
+from koukan.rest.http import Answer, HttpClients, exchange, joined
 from koukan.rest.uploader import UploadRefused, put_ranged, put_whole
 
 logger = logging.getLogger("koukan.rest")
@@ -30,6 +32,10 @@ logger = logging.getLogger("koukan.rest")
 WAIT_LIMIT = 30
 #: seconds between polls that brought nothing, for servers that answer them at once
 POLL_SPACING = 1.0
+#: polls in a row that may fail without an answer: connections break, but a server that is gone does not come back
+POLL_FAILURES = 5
+#: times an update is said again because the transaction has changed meanwhile
+PATCH_TRIES = 5
 #: seconds that telling a peer of a cancellation may take
 CANCEL_TIMEOUT = 10
 
@@ -47,7 +53,7 @@ class Target:
     verify: bool | str = True
     #: seconds for the answers to the envelope
     rcpt_timeout: float = 30
-    #: seconds for the answer to the data, from the start of its upload
+    #: seconds for the answer to the data, once all of it is sent; while it is sent, seconds without a byte
     data_timeout: float = 300
     #: bytes of a ranged chunk; None: one request for the whole body
     chunk_size: int | None = None
@@ -68,6 +74,8 @@ class _Known:
     """What the server has said so far."""
 
     location: str = ""
+    #: where it was created, and where it is looked for again when the replica that it has moved to is gone
+    home: str = ""
     etag: str = ""
     document: TransactionDocument = field(default_factory=TransactionDocument)
 
@@ -83,6 +91,7 @@ class RestUpstream(Upstream):
         self._mail_failure: Response | None = None
         self._rcpt_answers: list[Response] = []
         self._data_answered = False
+        self._failed_polls = 0
 
     async def step(self, step: Step) -> StepResult:
         result = StepResult()
@@ -90,7 +99,8 @@ class RestUpstream(Upstream):
             await self._envelope(step, result)
         if step.body is not None:
             result.data = await self._data(step.body)
-            self._data_answered = True
+            # Our own verdict (too slow, broken off) is none of the server's: it must hear of the cancellation.
+            self._data_answered = self._known.document.data_response is not None
         return result
 
     async def send_filter_output(self, output: Mapping[str, Any]) -> None:
@@ -133,6 +143,7 @@ class RestUpstream(Upstream):
                 else:
                     await self._create(step)
                 while self._envelope_pending(step, wanted):
+                    self._expect_more()
                     await self._poll(deadline)
         except UpstreamError as error:
             failure = Response(450, f"4.4.1 {error}")
@@ -165,11 +176,11 @@ class RestUpstream(Upstream):
         location = answer.headers.get("location")
         if answer.status != 201 or not location:
             raise UpstreamError(f"{self._target.url} answered {answer}")
-        self._known.location = str(URL(self._target.url).join(URL(location)))
+        self._known.location = self._known.home = joined(self._target.url, location)
         self._learn(answer)
 
     async def _patch(self, document: Mapping[str, Any] | None) -> None:
-        for _ in range(2):
+        for _ in range(PATCH_TRIES):
             answer = await self._request("PATCH", self._known.location, document, {"if-match": self._known.etag})
             if answer.status == 200:
                 self._learn(answer)
@@ -182,6 +193,12 @@ class RestUpstream(Upstream):
                 self._learn(answer)
         raise UpstreamError(f"{self._known.location} keeps changing")
 
+    def _expect_more(self) -> None:
+        """Raises UpstreamError when the server has given up: what it has not answered by then it never will."""
+        document = self._known.document
+        if document.final_attempt_reason is not None or document.cancelled:
+            raise UpstreamError(f"{self._known.location} ended: {document.final_attempt_reason or 'cancelled'}")
+
     async def _poll(self, deadline: float) -> None:
         """One long poll; returns when something has changed or a while is over."""
         started = time.monotonic()
@@ -189,16 +206,30 @@ class RestUpstream(Upstream):
         headers = {"request-timeout": str(timeout)}
         if self._known.etag:
             headers["if-none-match"] = self._known.etag
-        answer = await self._request("GET", self._known.location, headers=headers)
-        if answer.status == 200:
+        answer = await self._ask(headers)
+        if answer is None:
+            pass
+        elif answer.status == 200:
             before = self._known.etag
             self._learn(answer)
             if self._known.etag != before:
                 return
         elif answer.status != 304 and answer.status < 500:
             raise UpstreamError(f"{self._known.location} answered {answer}")
-        # Servers that do not wait, and those that answer a poll with an error of their own, are asked again, gently.
+        # After a broken connection, an answer at once that nothing is new, or a server's own error: ask again, gently.
         await asyncio.sleep(max(0.0, POLL_SPACING - (time.monotonic() - started)))
+
+    async def _ask(self, headers: Mapping[str, str]) -> Answer | None:
+        """The answer to a poll; None when there was none, which may happen a few times."""
+        try:
+            answer = await self._request("GET", self._known.location, headers=headers)
+        except UpstreamError:
+            self._failed_polls += 1
+            if self._failed_polls >= POLL_FAILURES:
+                raise
+            return None
+        self._failed_polls = 0
+        return answer
 
     # --- data ----------------------------------------------------------------------------------------------------------
 
@@ -208,11 +239,14 @@ class RestUpstream(Upstream):
         if not any(answer.ok for answer in self._rcpt_answers):
             failures = [a for a in self._rcpt_answers if a.temporary] or self._rcpt_answers
             return failures[0].precondition("all rcpts failed") if failures else Response(503, "5.5.1 RCPT first")
-        deadline = time.monotonic() + self._target.data_timeout
+        timeout = self._target.data_timeout
         try:
-            async with asyncio.timeout(self._target.data_timeout):
-                await self._upload(body)
+            async with asyncio.timeout(timeout) as limit:
+                await self._upload(body, partial(_postpone, limit, timeout))
+                deadline = time.monotonic() + timeout
+                _postpone(limit, timeout)
                 while self._known.document.data_response is None:
+                    self._expect_more()
                     await self._poll(deadline)
                 return self._known.document.data_response
         except UploadRefused as refused:
@@ -224,7 +258,7 @@ class RestUpstream(Upstream):
         except TimeoutError:
             return _NO_ANSWER
 
-    async def _upload(self, body: Body) -> None:
+    async def _upload(self, body: Body, moved: Callable[[], None]) -> None:
         status = self._known.document.body
         uri = f"{self._known.location}/body"
         if status is not None and status.body is not None:
@@ -234,7 +268,8 @@ class RestUpstream(Upstream):
         if status is not None and status.builder_uri is not None:
             takes_whole = True  # receivers of parsed mail take no ranges
             if isinstance(body, ParsedBody):
-                await self._upload_parsed(body, self._absolute(status.builder_uri))
+                await self._upload_parsed(body, self._absolute(status.builder_uri), moved)
+        body = ProgressBody(body, moved)
         if takes_whole or size is None or (body.length is not None and body.length <= size):
             answer = await put_whole(self._http, uri, body, self._wait_headers())
         else:
@@ -242,7 +277,7 @@ class RestUpstream(Upstream):
         if "preference-applied" in answer.headers:
             self._learn(answer)
 
-    async def _upload_parsed(self, body: ParsedBody, uri: str) -> None:
+    async def _upload_parsed(self, body: ParsedBody, uri: str, moved: Callable[[], None]) -> None:
         answer = await self._request("POST", uri, body.spec, {"if-match": self._known.etag})
         if answer.status != 200:
             raise UpstreamError(f"{uri} answered the parsed message with {answer}")
@@ -252,10 +287,10 @@ class RestUpstream(Upstream):
             if name not in places:
                 raise UpstreamError(f"{uri} names no place for blob {name!r}")
             if not places[name].finalized:
-                await put_whole(self._http, self._absolute(places[name].uri), blob, {})
+                await put_whole(self._http, self._absolute(places[name].uri), ProgressBody(blob, moved), {})
 
     def _absolute(self, uri: str) -> str:
-        return str(URL(self._known.location).join(URL(uri)))
+        return joined(self._known.location, uri)
 
     # --- HTTP ----------------------------------------------------------------------------------------------------------
 
@@ -271,7 +306,14 @@ class RestUpstream(Upstream):
         if document is not None:
             content = orjson.dumps(document)
             sent["content-type"] = "application/json"
-        answer = await exchange(self._http, method, url, content, sent)
+        try:
+            answer = await exchange(self._http, method, url, content, sent)
+        except UpstreamError:
+            if url != self._known.location or url == self._known.home:
+                raise
+            # Whoever had it is gone, and where it came from knows who has it now.
+            self._known.location = self._known.home
+            answer = await exchange(self._http, method, self._known.home, content, sent)
         if answer.moved_to is not None and self._known.location:
             # The owner is another replica: talk to it from now on.
             owner, known = URL(answer.moved_to), URL(self._known.location)
@@ -286,6 +328,10 @@ class RestUpstream(Upstream):
     def _learn(self, answer: Answer) -> None:
         self._known.document = _document(answer.body)
         self._known.etag = answer.headers.get("etag", self._known.etag)
+
+
+def _postpone(limit: asyncio.Timeout, seconds: float) -> None:
+    limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 def _conversation(about: Conversation) -> dict[str, Any]:

@@ -18,6 +18,9 @@ REDIRECT_LIMIT = 3
 #: idle connections are kept for so many seconds; below the 75 s after which aiohttp's server closes them
 KEEPALIVE = 60
 
+#: bytes of an answer: documents list blobs and responses, and no honest one comes near this
+ANSWER_LIMIT = 16 * 1024 * 1024
+
 #: what a request carries: bytes, or a stream of them
 Content = bytes | AsyncIterator[bytes]
 
@@ -37,7 +40,12 @@ class HttpClients:
             )
             connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=KEEPALIVE)
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
-            found = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+            found = aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"accept-encoding": "identity"},
+            )
             self._sessions[verify] = found
         return found
 
@@ -82,8 +90,8 @@ async def exchange(
                 method, URL(url, encoded=True), data=content, headers=headers, allow_redirects=False
             ) as response:
                 if response.status not in (307, 308) or "location" not in response.headers:
-                    return Answer(response.status, response.headers, await response.read(), moved_to)
-                url = moved_to = str(URL(url).join(URL(response.headers["location"])))
+                    return Answer(response.status, response.headers, await _read(response), moved_to)
+                url = moved_to = joined(url, response.headers["location"])
             if content is not None and not isinstance(content, bytes):
                 if replay is None:
                     raise UpstreamError(f"redirected to {url} in the middle of an upload")
@@ -91,5 +99,26 @@ async def exchange(
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if isinstance(error.__cause__, BodyAborted):
             raise error.__cause__ from None
-        raise UpstreamError(f"{URL(url).origin()}: {error or type(error).__name__}") from None
+        raise UpstreamError(f"{url}: {error or type(error).__name__}") from None
     raise UpstreamError(f"{url}: more than {REDIRECT_LIMIT} redirects")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > ANSWER_LIMIT:
+            response.close()
+            raise UpstreamError(f"{response.url}: the answer is larger than {ANSWER_LIMIT} bytes")
+    return bytes(content)
+
+
+def joined(base: str, reference: str) -> str:
+    """`reference` as seen from `base`. Raises UpstreamError for what is no URL of HTTP."""
+    try:
+        url = URL(base).join(URL(reference, encoded=True))
+    except ValueError as error:
+        raise UpstreamError(f"{base} answered with {reference[:200]!r}, which is no URL: {error}") from None
+    if url.scheme not in ("http", "https"):
+        raise UpstreamError(f"{base} answered with {reference[:200]!r}, which is no URL of HTTP")
+    return str(url)

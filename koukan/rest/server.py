@@ -33,8 +33,9 @@ LONG_POLL_LIMIT = 30
 PREFER_WAIT_LIMIT = 60
 #: bytes of a JSON document: a builder spec with generous inline texts; larger content belongs in blobs
 DOCUMENT_LIMIT = 16 * 1024 * 1024
-#: seconds an upload may stand still before it counts as broken off
-UPLOAD_TIMEOUT = 60
+#: seconds an upload may stand still before it counts as broken off: an SMTP client behind it may be silent for minutes
+#: (RFC 5321 §4.5.3.2.5), and gateway and transaction have shorter limits for clients that are gone
+UPLOAD_TIMEOUT = 600
 #: bytes of an upload handled at a time
 UPLOAD_SLICE = 256 * 1024
 
@@ -114,10 +115,10 @@ class RestServer:
         if if_match is None:
             raise BadRequest("if-match is required: the etag of the transaction as you know it")
         resource = await self._service.find(request.match_info["id"])
-        if if_match != str(resource.version):
-            raise PreconditionFailed("the transaction has changed", {"etag": str(resource.version)})
         if is_json and not resource.incremental:
             raise BadRequest("this transaction takes no updates: its chain does not end in an exploder")
+        if if_match != str(resource.version):
+            raise PreconditionFailed("the transaction has changed", {"etag": str(resource.version)})
         await self._service.update(resource, document)
         return self._answer(resource, 200, await self._prefer_wait(request, resource))
 
@@ -207,6 +208,8 @@ class RestServer:
         except StoreError as error:
             logger.warning("%s %s: %s", request.method, request.path, error)
             return _refused(request, Unavailable("the database is not available"))
+        except (ConnectionError, web.RequestPayloadError) as error:
+            return _refused(request, BadRequest(f"the request broke off: {error or type(error).__name__}"))
         except OSError as error:
             logger.error("%s %s: cannot spool: %s", request.method, request.path, error)
             return _refused(request, StorageFull("no room for the message"))

@@ -26,6 +26,11 @@ class Upload:
     #: style C: no bytes, only the final length
     finalize: bool = False
 
+    @property
+    def unsized(self) -> bool:
+        """A whole blob whose length shows at its end: chunked transfer encoding."""
+        return self.length is None
+
 
 def parse_upload(headers: Mapping[str, str]) -> Upload:
     """Raises BadRequest for ranges that make no sense."""
@@ -56,21 +61,16 @@ async def receive(writer: BlobWriter, upload: Upload, chunks: AsyncIterator[byte
     if upload.finalize:
         await _finalize(writer, upload)
         return
-    if upload.first > writer.size:
-        if writer.size == 0:
-            raise NotFound("nothing of this body has been uploaded; begin at 0")
-        raise _refused(writer, "there is a gap before this chunk")
-    if writer.length is not None and upload.total != writer.length:
-        raise _refused(writer, "the total differs from the one declared before")
-    skip = writer.size - upload.first
-    if skip and not writer.overlap_allowed:
-        raise _refused(writer, "this offset has been uploaded")
-    if max(upload.total or 0, upload.first + (upload.length or 0)) > limit:
-        raise TooLarge(f"the message is larger than {limit} bytes")
-    if writer.length is not None and writer.size == writer.length:
-        await _drain(writer, skip, chunks)
-        return
-    await _store(writer, upload, _skipping(chunks, skip), limit)
+    _admit(writer, upload, limit)
+    # One chunk is held back, so that the last one can complete the blob in the same write.
+    position, held = upload.first, b""
+    async for chunk in chunks:
+        if held:
+            position = await _store(writer, upload, position, held, last=False)
+        held = chunk
+        if position + len(held) > limit:
+            raise TooLarge(f"the message is larger than {limit} bytes")
+    await _store(writer, upload, position, held, last=upload.ends)
 
 
 def content_range(writer: BlobWriter) -> str | None:
@@ -80,41 +80,56 @@ def content_range(writer: BlobWriter) -> str | None:
     return f"bytes 0-{writer.size - 1}/{'*' if writer.length is None else writer.length}"
 
 
-async def _store(writer: BlobWriter, upload: Upload, chunks: AsyncIterator[bytes], limit: int) -> None:
-    # One chunk is held back, so that the last one can complete the blob in the same write.
-    held = b""
-    async for chunk in chunks:
-        if held:
-            await writer.append(held, total=upload.total, last=False)
-        held = chunk
-        if writer.size + len(held) > limit:
-            raise TooLarge(f"the message is larger than {limit} bytes")
-    if held or upload.ends:
-        await writer.append(held, total=upload.total, last=upload.ends)
+def _admit(writer: BlobWriter, upload: Upload, limit: int) -> None:
+    """Refuse what the headers alone show to be wrong."""
+    if upload.first > writer.size:
+        if writer.size == 0:
+            raise NotFound("nothing of this body has been uploaded; begin at 0")
+        raise _refused(writer, "there is a gap before this chunk")
+    if writer.length is not None and upload.total != writer.length and not upload.unsized:
+        raise _refused(writer, "the total differs from the one declared before")
+    if upload.total is not None and upload.total < writer.size:
+        raise _refused(writer, "more than this total has been uploaded")
+    if upload.first < writer.size and not writer.overlap_allowed:
+        raise _refused(writer, "this offset has been uploaded")
+    if max(upload.total or 0, upload.first + (upload.length or 0)) > limit:
+        raise TooLarge(f"the message is larger than {limit} bytes")
 
 
-async def _drain(writer: BlobWriter, skip: int, chunks: AsyncIterator[bytes]) -> None:
-    """The blob is complete: a re-sent part of it is fine, anything more is not."""
-    async for chunk in chunks:
-        skip -= len(chunk)
-        if skip < 0:
-            raise _refused(writer, "the blob is complete")
+async def _store(writer: BlobWriter, upload: Upload, position: int, data: bytes, *, last: bool) -> int:
+    """Store bytes of this request that belong at `position`; answers where they end.
+
+    A client that tries again does so while its first request may still be under way: each piece is looked at for itself.
+    """
+    end = position + len(data)
+    async with writer.lock:
+        _fit(writer, position, end, last=last)
+        complete = writer.size == writer.length
+        fresh = data[writer.size - position :]
+        if not complete and (fresh or last):
+            total = writer.length if upload.unsized else upload.total
+            await writer.append(fresh, total=total, last=last)
+        if writer.size < end:
+            raise _refused(writer, "another upload came in between")
+    return end
+
+
+def _fit(writer: BlobWriter, position: int, end: int, *, last: bool) -> None:
+    """Refuse bytes that do not go with what is stored by now."""
+    if position < writer.size and not writer.overlap_allowed:
+        raise _refused(writer, "this offset has been uploaded")
+    if writer.length is not None and (end > writer.length or (last and end != writer.length)):
+        raise _refused(writer, f"the blob has {writer.length} bytes")
+    if last and end < writer.size:
+        raise _refused(writer, "more than this has been uploaded")
 
 
 async def _finalize(writer: BlobWriter, upload: Upload) -> None:
-    if upload.total != writer.size or writer.length not in (None, upload.total):
-        raise _refused(writer, f"x-finalize-blob-length must be what is stored, {writer.size}")
-    if writer.length is None:
-        await writer.append(b"", total=upload.total, last=True)
-
-
-async def _skipping(chunks: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        if skip >= len(chunk):
-            skip -= len(chunk)
-        else:
-            yield chunk[skip:] if skip else chunk
-            skip = 0
+    async with writer.lock:
+        if upload.total != writer.size or writer.length not in (None, upload.total):
+            raise _refused(writer, f"x-finalize-blob-length must be what is stored, {writer.size}")
+        if writer.length is None:
+            await writer.append(b"", total=upload.total, last=True)
 
 
 def _refused(writer: BlobWriter, reason: str) -> RangeRefused:

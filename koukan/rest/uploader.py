@@ -14,6 +14,10 @@ from koukan.rest.http import Answer, Content, exchange
 IN_ONE_PIECE = 64 * 1024
 
 
+#: times an upload goes on from where the server says it is
+_RESTARTS = 5
+
+
 class UploadRefused(KoukanError):
     """The server did not take the body; `response` is what that means for the data."""
 
@@ -40,16 +44,44 @@ async def put_ranged(
     http: aiohttp.ClientSession, uri: str, body: Body, size: int, headers: Mapping[str, str]
 ) -> Answer:
     """The body in chunks of `size` bytes; the server says where to go on. `headers` go with the last one."""
-    offset = 0
+    start = 0
+    for _ in range(_RESTARTS):
+        try:
+            return await _put_from(http, uri, body, start, size, headers)
+        except _GoOnFrom as state:
+            if not body.replayable:
+                break
+            start = state.stored
+    raise UploadRefused(Response(450, f"4.4.2 {uri} lost track of the upload"))
+
+
+class _GoOnFrom(KoukanError):
+    """The server has less, or more, than what was sent so far."""
+
+    def __init__(self, stored: int) -> None:
+        super().__init__(f"{stored} bytes are stored")
+        self.stored = stored
+
+
+async def _put_from(
+    http: aiohttp.ClientSession, uri: str, body: Body, offset: int, size: int, headers: Mapping[str, str]
+) -> Answer:
     pending = b""
-    async for chunk in body.chunks():
+    async for chunk in body.chunks(offset):
         pending += chunk
         while len(pending) > size:
             answer = await _put_range(http, uri, pending[:size], offset, "*", {})
             stored = _stored(answer, offset, size, uri)
             pending, offset = pending[stored - offset :], stored
+    if offset == 0:
+        # The whole body: a range could not say that it is empty.
+        return _accepted(uri, await exchange(http, "PUT", uri, pending, headers))
+    if not pending:
+        finalize = {**headers, "x-finalize-blob-length": str(offset)}
+        return _accepted(uri, await exchange(http, "PUT", uri, b"", finalize))
     answer = await _put_range(http, uri, pending, offset, str(offset + len(pending)), headers)
-    _stored(answer, offset, len(pending), uri)
+    if _stored(answer, offset, len(pending), uri) < offset + len(pending):
+        raise _GoOnFrom(_stored(answer, offset, len(pending), uri))
     return answer
 
 
@@ -61,13 +93,15 @@ async def _put_range(
 
 
 def _stored(answer: Answer, offset: int, sent: int, uri: str) -> int:
-    """The length that the server has now: after this chunk, or within it when it asks to go on from there."""
-    stated = answer.headers.get("content-range", "").partition(" ")[2].partition("/")[0].partition("-")[2]
-    stored = int(stated) + 1 if stated.isdigit() else offset + sent
+    """The length that the server has now, which is within this chunk or at its end. Raises _GoOnFrom for any other."""
     if answer.status not in (200, 416):
         _accepted(uri, answer)
+    stated = answer.headers.get("content-range", "").partition(" ")[2].partition("/")[0].partition("-")[2]
+    if not stated.isdigit() and answer.status == 416:
+        raise _GoOnFrom(0)  # nothing is there: a range cannot say so
+    stored = int(stated) + 1 if stated.isdigit() else offset + sent
     if not offset < stored <= offset + sent:
-        raise UploadRefused(Response(450, f"4.4.2 {uri} lost track of the upload"))
+        raise _GoOnFrom(stored)
     return stored
 
 
