@@ -107,7 +107,7 @@ class OperatorApp:
         """List what there is; False after a pause when that is not possible yet."""
         try:
             apis = await self._resync.find_kinds()
-            self._reconciler.settings = replace(self._options.settings, available_apis=apis)
+            self._reconciler.planner.settings = replace(self._options.settings, available_apis=apis)
             await self._resync.once()
         except (ClusterError, NotFound) as error:
             logger.warning("waiting for the API server: %s", error)

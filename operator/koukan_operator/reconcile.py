@@ -7,7 +7,7 @@ or invalid never changes what runs: the last good objects stay in the cluster, a
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,70 +16,30 @@ from koukan_operator.apply import Applier, NameTaken
 from koukan_operator.cache import Cache
 from koukan_operator.chains import ChainReconciler
 from koukan_operator.cluster import Cluster, Forbidden, Invalid
-from koukan_operator.errors import InvalidResource
 from koukan_operator.index import ReferenceIndex
-from koukan_operator.kinds import CHAIN, DEPLOYMENT, GATEWAY, ROUTER, Document, Key
+from koukan_operator.kinds import CHAIN, DEPLOYMENT, ROUTER, Document, Key
 from koukan_operator.labels import PAUSE
-from koukan_operator.model import KoukanGateway, KoukanRouter
+from koukan_operator.planning import Plan, Planner
 from koukan_operator.queue import jittered
-from koukan_operator.references import Refs
-from koukan_operator.refs import gather
-from koukan_operator.render import Rendered, render_gateway, render_router
+from koukan_operator.render import Rendered
 from koukan_operator.reporter import Reporter
 from koukan_operator.settings import OperatorSettings
 from koukan_operator.status import (
-    CONFIG_VALID,
     FALSE,
     PROGRESSING,
-    REFERENCES_RESOLVED,
-    TRUE,
     UNKNOWN,
     Condition,
     Rollout,
     Status,
-    listed,
     ready_condition,
     rollout_condition,
 )
-from koukan_operator.verdicts import Verdicts
+from koukan_operator.verdicts import Verdicts, runs_on
 
 #: seconds until we look again whether an object that is not ours is gone: it has no label by which we would hear of it
 NAME_TAKEN_RETRY = 15.0
 #: seconds until we offer again what the API server refused: a quota, a policy or our role may have changed
 REFUSED_RETRY = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one look at a router or gateway found."""
-
-    rendered: Rendered | None
-    #: why the resource itself cannot be used
-    invalid: str = ""
-
-    @property
-    def config_valid(self) -> Condition:
-        if self.rendered is None:
-            return Condition(CONFIG_VALID, FALSE, "InvalidResource", self.invalid)
-        if self.rendered.problems:
-            return Condition(CONFIG_VALID, FALSE, "InvalidConfig", listed(str(p) for p in self.rendered.problems))
-        warnings = listed(f"warning: {warning}" for warning in self.rendered.warnings)
-        return Condition(CONFIG_VALID, TRUE, "Valid", warnings or "the configuration is one that starts")
-
-    @property
-    def references_resolved(self) -> Condition:
-        if self.rendered is None:
-            message = "the resource has to be valid first, see ConfigValid"
-            return Condition(REFERENCES_RESOLVED, UNKNOWN, "InvalidResource", message)
-        if self.rendered.missing:
-            missing = listed(f"{m.path}: {m.message}" for m in self.rendered.missing)
-            return Condition(REFERENCES_RESOLVED, FALSE, "NotFound", missing)
-        return Condition(REFERENCES_RESOLVED, TRUE, "Resolved", "everything that is referred to exists")
-
-    @property
-    def obstacle(self) -> Condition | None:
-        """What keeps the manifests from being applied."""
-        return next((c for c in (self.config_valid, self.references_resolved) if c.status != TRUE), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +62,8 @@ class Reconciler:
         enqueue: Callable[[Key], Awaitable[None]],
         reporter: Reporter | None = None,
     ) -> None:
-        #: replaced when the API server comes to serve more, or less
-        self.settings = settings
         self.index = ReferenceIndex()
+        self.planner = Planner(cache, self.index, settings)
         self._cache = cache
         self._enqueue = enqueue
         self._verdicts = Verdicts()
@@ -139,52 +98,39 @@ class Reconciler:
     async def _forget(self, key: Key) -> None:
         self.index.remove(key)
         self._applier.forget(key)
+        self.planner.forget(key)
         if key.kind == ROUTER.name:
             for chain in self._verdicts.remove(key):
                 await self._enqueue(chain)
 
     async def _program(self, key: Key, document: Document) -> Outcome:
         """A router or a gateway."""
-        plan = self._plan(key, document)
+        plan = self.planner.plan(key, document)
         if key.kind == ROUTER.name:
             attached = [chain["metadata"]["name"] for chain in self._cache.attached_to(key)]
-            for chain in self._verdicts.record(key, plan.rendered, attached):
+            for chain in self._verdicts.record(key, plan.found, attached, self._in_use(key, document, plan)):
                 await self._enqueue(chain)
         outcome = await self._apply(document, plan)
         await self._reporter.report(document, self._status(document, plan, outcome))
         return outcome
 
-    def _plan(self, key: Key, document: Document) -> Plan:
-        chains = self._cache.attached_to(key) if key.kind == ROUTER.name else []
-        try:
-            return Plan(self._render(key, document, chains))
-        except InvalidResource as error:
-            return Plan(None, listed(str(error).splitlines()))
-
-    def _render(self, key: Key, document: Document, chains: Sequence[Document]) -> Rendered:
-        if key.kind == GATEWAY.name:
-            gateway = KoukanGateway.parse(document)
-            return render_gateway(gateway, self._gather(key, gateway, ()), self.settings)
-        router = KoukanRouter.parse(document)
-        return render_router(router, self._gather(key, router, chains), self.settings)
-
-    def _gather(self, key: Key, resource: KoukanRouter | KoukanGateway, chains: Sequence[Document]) -> Refs:
-        refs, targets = gather(self._cache, key.namespace, resource, chains)
-        self.index.set(key, targets)
-        return refs
+    def _in_use(self, key: Key, document: Document, plan: Plan) -> set[str]:
+        """The chains in the configuration that the router's pods have, or are about to get."""
+        if plan.applicable is not None and not is_paused(document):
+            return set(plan.applicable.chains)
+        names = [*(plan.found.chains if plan.found is not None else ()), *self._verdicts.used_by(key)]
+        chains = {name: self._cache.get(Key(CHAIN.name, key.namespace, name)) for name in names}
+        return {name for name, chain in chains.items() if chain is not None and runs_on(chain, key.name)}
 
     async def _apply(self, document: Document, plan: Plan) -> Outcome:
         if is_paused(document):
             message = f"nothing is applied while the annotation {PAUSE} is there; remove it to go on"
             return Outcome("paused", Condition(PROGRESSING, FALSE, "Paused", message))
-        obstacle = plan.obstacle
-        if obstacle is not None or plan.rendered is None:
-            message = (
-                f"nothing is applied until {(obstacle or plan.config_valid).type} is True; its message says what to do"
-            )
+        if plan.applicable is None:
+            message = f"nothing is applied until {plan.obstacle} is True; its message says what to do"
             return Outcome("waiting", Condition(PROGRESSING, FALSE, "Blocked", message))
         try:
-            await self._applier.apply(document, plan.rendered.manifests)
+            await self._applier.apply(document, plan.applicable.manifests)
         except NameTaken as error:
             condition = Condition(PROGRESSING, FALSE, "NameTaken", str(error))
             return Outcome("waiting", condition, jittered(NAME_TAKEN_RETRY))
@@ -195,11 +141,11 @@ class Reconciler:
 
     def _status(self, document: Document, plan: Plan, outcome: Outcome) -> Status:
         rollout = Rollout.of(self._deployment(document["metadata"]["uid"]))
-        fields = _fields(document, plan.rendered, rollout)
+        fields = _fields(document, plan.found, rollout)
         namespace = document["metadata"]["namespace"]
         stuck = outcome.progressing
         conditions = [
-            ready_condition(rollout, stuck.message if stuck is not None else ""),
+            ready_condition(rollout, stuck.message if stuck is not None else plan.last_good),
             stuck or rollout_condition(rollout, fields["selector"] or "", namespace),
             plan.config_valid,
             plan.references_resolved,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from koukan_operator.kinds import CHAIN, ROUTER, Key
 from koukan_operator.render import Claim, Rendered
@@ -16,7 +17,7 @@ _PREFIX = f"{CHAIN.name}/"
 class ChainVerdict:
     """One chain as one router sees it."""
 
-    #: the router's configuration contains it
+    #: it is in the configuration that the router's pods have
     used: bool = False
     claims: tuple[Claim, ...] = ()
     #: messages about references within the chain that lead nowhere
@@ -51,14 +52,21 @@ class Verdicts:
             if router.namespace == chain.namespace and chain.name in verdict.chains
         }
 
-    def record(self, router: Key, rendered: Rendered | None, attached: Iterable[str]) -> set[Key]:
+    def used_by(self, router: Key) -> list[str]:
+        """The chains that the router used when it was last looked at."""
+        verdict = self._routers.get(router)
+        return [name for name, chain in verdict.chains.items() if chain.used] if verdict is not None else []
+
+    def record(
+        self, router: Key, rendered: Rendered | None, attached: Iterable[str], in_use: Collection[str]
+    ) -> set[Key]:
         """Take in a router's view, None when it is invalid; answers the chains for which it is a new one."""
         before = self._routers.get(router)
         known = before.chains if before is not None else {}
         if rendered is None:
             after = RouterVerdict(False, {**dict.fromkeys(attached, ChainVerdict()), **known})
         else:
-            after = RouterVerdict(True, _by_chain(rendered, attached))
+            after = RouterVerdict(True, _by_chain(rendered, attached, in_use))
         self._routers[router] = after
         names = {*known, *after.chains}
         if before is not None and before.valid == after.valid:
@@ -77,10 +85,13 @@ def router_key(chain: Key, name: str) -> Key:
     return Key(ROUTER.name, chain.namespace, name)
 
 
-def _by_chain(rendered: Rendered, attached: Iterable[str]) -> dict[str, ChainVerdict]:
-    chains = {name: ChainVerdict(used=True) for name in rendered.chains}
-    for name in attached:
-        chains.setdefault(name, ChainVerdict())
+def runs_on(chain: Mapping[str, Any], router: str) -> bool:
+    """Whether a router's pods have the chain, as its status says."""
+    return router in ((chain.get("status") or {}).get("routers") or ())
+
+
+def _by_chain(rendered: Rendered, attached: Iterable[str], in_use: Collection[str]) -> dict[str, ChainVerdict]:
+    chains = {name: ChainVerdict(used=name in in_use) for name in (*rendered.chains, *attached, *in_use)}
     for claim in rendered.claims:
         known = chains.get(claim.chain, ChainVerdict())
         chains[claim.chain] = replace(known, claims=(*known.claims, claim))
@@ -95,6 +106,11 @@ def _by_chain(rendered: Rendered, attached: Iterable[str]) -> dict[str, ChainVer
             known = chains.get(name, ChainVerdict())
             chains[name] = replace(known, problems=(*known.problems, f"{path}: {problem.message}"))
     return chains
+
+
+def chain_of_path(path: str) -> str:
+    """The chain that a path of a router's findings is in, empty if in none."""
+    return _split(path)[0]
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -26,8 +26,8 @@ EDGE = Key("KoukanGateway", "mail", "edge")
 class House:
     """Cluster, cache, triggers and reconciler, without watches and workers: `settle` plays both."""
 
-    def __init__(self, *documents: Document) -> None:
-        self.cluster = FakeCluster()
+    def __init__(self, *documents: Document, cluster: FakeCluster | None = None) -> None:
+        self.cluster = cluster or FakeCluster()
         self.cache = Cache()
         self.due: list[Key] = []
         self.reconciled: list[Key] = []
@@ -135,8 +135,7 @@ async def test_what_is_not_known_yet_is_never_taken_for_absent() -> None:
     house = House(secret(), chain("a"), router(chains=("a",)))
     await house.settle()
     status = house.cluster.objects[Key("OutputChain", "mail", "a")]["status"]
-    fresh = House()
-    fresh.cluster.objects = house.cluster.objects
+    fresh = House(cluster=house.cluster)
     fresh.due = [Key("OutputChain", "mail", "a")]
     assert await fresh.settle() == []
     assert fresh.cluster.objects[Key("OutputChain", "mail", "a")]["status"] == status
@@ -188,6 +187,76 @@ async def test_an_invalid_chain_changes_nothing_that_runs(spoil: Callable[[Docum
     await house.settle()
     assert "better.example" in json.dumps(house.config())
     assert house.condition(MAIL, "ConfigValid")[0] == "True"
+
+
+def broken(name: str, **spec: Any) -> Document:
+    document = chain(name, "wrong.example", **spec)
+    without_endpoint(document)
+    return document
+
+
+async def test_a_broken_chain_does_not_hold_up_the_others() -> None:
+    house = House(secret(), chain("a", "a1.example"), chain("b", "b1.example"), router(chains=("a", "b")))
+    await house.settle()
+    house.put(broken("a"))
+    await house.settle()
+    house.put(chain("b", "b2.example"))
+    await house.settle()
+    config = json.dumps(house.config())
+    assert "a1.example" in config
+    assert "b2.example" in config
+    assert house.condition(MAIL, "ConfigValid")[0] == "False"
+    assert house.condition(Key("OutputChain", "mail", "b"), "ConfigValid")[0] == "True"
+    # What b was when a broke is long past: it is not what b goes back to.
+    house.put(broken("b"))
+    await house.settle()
+    assert "b2.example" in json.dumps(house.config())
+
+
+ATTACHED = {"routerRefs": [{"name": "mail"}], "senders": [{"name": "news"}]}
+NEWS = Key("OutputChain", "mail", "news")
+
+
+async def test_a_new_chain_that_is_not_complete_is_left_out_and_the_router_goes_on() -> None:
+    house = House(secret(), chain("a", "a1.example"), router(chains=("a",)))
+    await house.settle()
+    signing = {"filter": "dkim_sign", "domain": "d", "selector": "s", "keySecretRef": {"name": "dkim", "key": "k"}}
+    news = chain("news", "news.example", **ATTACHED)
+    news["spec"]["chain"].insert(0, signing)
+    house.put(news, chain("a", "a2.example"))
+    await house.settle()
+    config = json.dumps(house.config())
+    assert "a2.example" in config
+    assert "news.example" not in config
+    assert house.condition(NEWS, "ReferencesResolved")[0] == "False"
+    assert house.cluster.objects[NEWS]["status"]["routers"] == []
+    assert house.condition(MAIL, "ReferencesResolved")[0] == "True"
+    assert "OutputChain news is left out" in house.condition(MAIL, "ConfigValid")[2]
+    assert house.condition(MAIL, "Ready")[1] == "PodsNotReady"
+    house.put(secret("dkim", k="key"))
+    await house.settle()
+    assert "news.example" in json.dumps(house.config())
+    assert house.cluster.objects[NEWS]["status"]["routers"] == ["mail"]
+
+
+async def test_a_chain_that_runs_and_breaks_runs_on_as_it_was_even_after_a_restart() -> None:
+    house = House(secret(), router(), chain("news", "news.example", **ATTACHED))
+    await house.settle()
+    house.put(broken("news", **ATTACHED))
+    await house.settle()
+    assert "news.example" in json.dumps(house.config())
+    assert house.condition(NEWS, "ConfigValid")[0] == "False"
+    assert house.condition(MAIL, "ConfigValid")[0] == "True"
+    assert house.cluster.objects[NEWS]["status"]["routers"] == ["mail"]
+    fresh = House(cluster=house.cluster)
+    writes = await fresh.settle()
+    assert not [write for write in writes if write.startswith(("apply", "delete"))]
+    assert fresh.condition(MAIL, "ConfigValid")[0] == "False"
+    assert fresh.cluster.objects[NEWS]["status"]["routers"] == ["mail"]
+    fresh.put(chain("news", "better.example", **ATTACHED))
+    await fresh.settle()
+    assert "better.example" in json.dumps(fresh.config())
+    assert fresh.condition(MAIL, "ConfigValid")[0] == "True"
 
 
 async def test_an_invalid_router_keeps_what_it_has() -> None:
