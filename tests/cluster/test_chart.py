@@ -267,7 +267,7 @@ def test_install_upgrade_uninstall(namespace: str, install_options: list[str]) -
     said = helm("install", "koukan", CHART, here, *install_options)
     assert "The operator serves all namespaces." in said
     kubectl("wait", "--for=condition=Established", "--timeout=30s", *[f"crd/{name}" for name in CRDS])
-    kubectl("apply", here, "--filename", str(ROOT / "examples" / "quickstart"))
+    kubectl("apply", here, "--filename", str(ROOT / "examples" / "smarthost"))
     mine = get(RESOURCES, here)["items"]
     assert mine
 
