@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from koukan_operator import kinds
 
 from tests.support.commands import CommandFailed, get, helm, kubectl
 
@@ -173,24 +171,6 @@ def test_roles_shrink_with_the_namespaces() -> None:
         assert somewhere["Role", f"{namespace}/{name}"]["rules"] == everywhere["ClusterRole", name]["rules"]
         subject = somewhere["RoleBinding", f"{namespace}/{name}"]["subjects"]
         assert subject == [{"kind": "ServiceAccount", "name": "koukan", "namespace": NAMESPACE}]
-
-
-def test_rules_are_what_the_operator_uses_and_no_more() -> None:
-    """Which kinds it uses is the operator's own list; that the rules suffice is what the end-to-end tests show."""
-    expected = {(kind.group, kind.plural): {"get", "list", "watch"} for kind in (*kinds.RESOURCES, kinds.SECRET)}
-    for kind in (*kinds.OWNED, *kinds.OPTIONAL):
-        expected[kind.group, kind.plural] = {"get", "list", "watch", "create", "patch", "delete"}
-    for kind in kinds.RESOURCES:
-        expected[kind.group, f"{kind.plural}/status"] = {"patch"}
-    for kind in (kinds.ROUTER, kinds.GATEWAY):
-        expected[kind.group, f"{kind.plural}/finalizers"] = {"update"}
-    expected[kinds.EVENT.group, kinds.EVENT.plural] = {"create"}
-
-    granted: dict[tuple[str, str], set[str]] = {}
-    for rule in render()["ClusterRole", f"{NAMESPACE}:koukan"]["rules"]:
-        for group, resource in itertools.product(rule["apiGroups"], rule["resources"]):
-            granted.setdefault((group, resource), set()).update(rule["verbs"])
-    assert granted == expected
 
 
 def test_no_role_without_rbac() -> None:
