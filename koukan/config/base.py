@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+import idna
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from koukan.model import HostPort
 
@@ -43,6 +45,25 @@ def _address(value: Any) -> Any:
 
 #: `[host, port]` as it stands in a file
 Address = Annotated[HostPort, BeforeValidator(_address), Field(json_schema_extra={"x-form": "[host, port]"})]
+
+
+_LABELS = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+#: octets of a domain name (RFC 1035 §2.3.4)
+_MAX_DOMAIN = 255
+
+
+def _domain_name(value: str) -> str:
+    try:
+        name = value if value.isascii() else idna.encode(value, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        name = ""
+    if len(name) > _MAX_DOMAIN or not _LABELS.fullmatch(name):
+        raise ValueError(f"must be a domain name such as example.com, got {value!r}")
+    return value
+
+
+#: a domain name, or a part of one; U-labels are as good as A-labels
+DomainName = Annotated[str, AfterValidator(_domain_name)]
 
 
 def _host_bits_zero(value: Any) -> Any:

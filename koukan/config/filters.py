@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from koukan.config.base import ConfigModel, HostEntry, Network, Seconds
+from koukan.config.base import ConfigModel, DomainName, HostEntry, Network, Seconds
 from koukan.config.matchers import MatchExpression
 from koukan.config.routing import AddressListPolicy as AddressListPolicy
 from koukan.config.routing import DestDomainPolicy as DestDomainPolicy
@@ -59,9 +59,9 @@ class ReceivedHeader(FilterOptions):
 class DkimKey(ConfigModel):
     """A key for one signing domain."""
 
-    domain: str
+    domain: DomainName
     """Signing domain (d=); serves mail whose From is in it or, with subdomains, below it."""
-    selector: str
+    selector: DomainName
     """Selector (s=)."""
     key: str
     """PEM file of the private key, RSA or Ed25519; read again when it changes."""
@@ -73,9 +73,9 @@ class DkimSign(FilterOptions):
     filter: Literal["dkim_sign", "dkim"]
     key: str | None = None
     """PEM file of the private key, RSA or Ed25519; read again when it changes."""
-    domain: str | None = None
+    domain: DomainName | None = None
     """Signing domain (d=)."""
-    selector: str | None = None
+    selector: DomainName | None = None
     """Selector (s=)."""
     keys: list[DkimKey] = []
     """Several keys, chosen by the domain of the From header; all keys of the best matching domain sign."""
@@ -117,7 +117,7 @@ class AuthenticationResults(FilterOptions):
     """Prepends Authentication-Results (RFC 8601) for what was checked; removes forged ones of our authserv-id."""
 
     filter: Literal["authentication_results"]
-    authserv_id: str
+    authserv_id: str = Field(min_length=1, max_length=255, pattern=r"^\S+$")
     """Our name in the header; existing headers that carry it are removed."""
 
 

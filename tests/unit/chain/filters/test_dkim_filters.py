@@ -157,8 +157,7 @@ async def test_without_keys_the_filter_is_off() -> None:
     ("options", "reason"),
     [
         ({"key": "/nonexistent/key.pem", "domain": "a.example", "selector": "s"}, "/nonexistent/key.pem: No such file"),
-        ({"keys": [{"domain": "a b", "selector": "s", "key": "x"}]}, "domain 'a b' is no domain name"),
-        ({"keys": [{"domain": "a.example", "selector": "s;", "key": "x"}]}, "selector 's;' is no part of a domain"),
+        ({"keys": [{"domain": "a.example", "selector": "ü", "key": "x"}]}, "selector 'ü' is no part of a domain"),
     ],
 )
 async def test_bad_options_are_errors_at_the_start(options: Mapping[str, Any], reason: str) -> None:
