@@ -74,6 +74,7 @@ class ChainRun(Upstream):
             return StepResult.all(step, Response(550, f"5.6.0 {error}"))
         except Exception:
             logger.exception("%s: internal error in chain %s", self._tx.id, self._chain.name)
+            self._tx.internal_error = True
             return StepResult.all(step, _INTERNAL_ERROR)
 
     async def heartbeat(self) -> None:

@@ -64,6 +64,8 @@ class Transaction:
     next_hop: HostPort | None = None
     #: private state of filters, by filter instance
     notes: dict[object, Any] = field(default_factory=dict)
+    #: a filter or the sink has failed in a way that nobody foresaw
+    internal_error: bool = False
     #: how often it has been attempted before: 0 on the first attempt
     earlier_attempts: int = 0
     #: filter_output that a REST client sent along

@@ -41,7 +41,7 @@ class GlobalConfig(ConfigModel):
     max_message_size: Bytes = 100 * 1024 * 1024
     """Largest body; an upload that is larger is answered 413, which SMTP clients see as 552."""
     max_recipients: int = Field(default=1000, ge=1)
-    """Recipients of one transaction; a request for more is answered 400 (RFC 5321 §4.5.3.1.8 asks for at least 100)."""
+    """Recipients of one transaction; those beyond are answered 452 (RFC 5321 §4.5.3.1.8 asks for at least 100)."""
     spool_directory: str | None = None
     """Where bodies above 64 KiB are buffered; default: the system's temporary directory."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"executor", "gc_interval", "tx_idle_timeout"})
@@ -151,7 +151,7 @@ class RetryParams(ConfigModel):
     deadline: Seconds | None = 86_400
     """Age at which trying ends, and the sender is told; null: no limit."""
     bug_retry: Seconds = 3600
-    """For files that have it: an internal error here is a temporary failure like others, and waits as they do."""
+    """Wait after an internal error, in place of the above: somebody has to mend the program first."""
     jitter: float = Field(default=0.1, ge=0, le=1)
     """Random share added to each wait, so that a burst of failures does not come back as a burst."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"mode"})

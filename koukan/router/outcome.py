@@ -34,6 +34,7 @@ class Attempted:
     notification: bool
     cancelled: bool = False
     timed_out: bool = False
+    internal_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,21 @@ def conclude(attempted: Attempted, params: RetryParams, rng: random.Random) -> O
         return Outcome(_permanent_reason(command), failure=_reported(attempted, failure))
     if not attempted.retry:
         return Outcome(NO_RETRY, failure=_reported(attempted, failure))
-    reason, delay = next_attempt(attempted.attempt, attempted.age, params, rng)
+    reason, delay = next_attempt(attempted, params, rng)
     if reason is not None:
         return Outcome(reason, failure=_reported(attempted, failure))
     return Outcome(None, retry_in=delay)
 
 
-def next_attempt(attempt: int, age: float, params: RetryParams, rng: random.Random) -> tuple[str | None, float | None]:
-    """After attempt number `attempt` of a transaction `age` seconds old: why to give up, or seconds to wait."""
-    if params.max_attempts is not None and attempt >= params.max_attempts:
+def next_attempt(attempted: Attempted, params: RetryParams, rng: random.Random) -> tuple[str | None, float | None]:
+    """After an attempt that failed temporarily: why to give up, or seconds to wait."""
+    if params.max_attempts is not None and attempted.attempt >= params.max_attempts:
         return MAX_ATTEMPTS, None
-    delay = max(min(age * params.backoff_factor, params.max_attempt_time), params.min_attempt_time)
+    delay = max(min(attempted.age * params.backoff_factor, params.max_attempt_time), params.min_attempt_time)
+    if attempted.internal_error:
+        delay = params.bug_retry  # somebody has to mend the program first
     delay *= 1 + params.jitter * rng.random()
-    if params.deadline is not None and age + delay > params.deadline:
+    if params.deadline is not None and attempted.age + delay > params.deadline:
         return DEADLINE, None
     return None, delay
 

@@ -65,6 +65,7 @@ class Ledger:
             work.notification,
             cancelled,
             timed_out,
+            work.tx.internal_error,
         )
         return conclude(attempted, work.role.chain.config.output_handler.retry_params, self._rng)
 
