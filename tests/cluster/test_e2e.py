@@ -23,12 +23,14 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 CHART = str(ROOT / "charts" / "koukan")
 MYCHAIN = ROOT / "examples" / "quickstart" / "mychain.yaml"
-NAMESPACE = "koukan-e2e"
+NAMESPACE = "mail-e2e"
 HERE = f"--namespace={NAMESPACE}"
 RESOURCES = "koukanrouters,koukangateways,outputchains"
 DATABASE_IMAGE = "localhost/koukan-test-postgresql:dev"
 DEMO = ("--set=demo.enabled=true", f"--set=demo.postgresql.image={DATABASE_IMAGE}")
 SUBMISSION = "http://mail:8000/senders/submission/transactions"
+#: seconds in which a Service leads to new pods only
+ROUTES_TIMEOUT = 15
 #: seconds to build or load an image, to install, and for one mail
 IMAGE_TIMEOUT, INSTALL_TIMEOUT, MAIL_TIMEOUT = 900, 400, 60
 
@@ -106,6 +108,18 @@ def send(url: str, sender: str, rcpt: str) -> str:
     return subject
 
 
+async def opened(url: str, sender: str, rcpt: str) -> str:
+    """Send, once the sender is known behind the Service: its rules follow a rollout by a second or two."""
+    async with asyncio.timeout(ROUTES_TIMEOUT):
+        while True:
+            try:
+                return await asyncio.to_thread(send, url, sender, rcpt)
+            except CommandFailed as error:
+                if "unknown sender" not in error.output:
+                    raise
+                await asyncio.sleep(0.5)
+
+
 async def test_all_pods_are_ready(demo: None) -> None:
     pods = [pod for pod in get("pods", HERE)["items"] if pod["status"]["phase"] != "Succeeded"]
     names = {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods}
@@ -150,7 +164,7 @@ async def test_a_chain_that_is_applied_opens_a_sender(demo: None) -> None:
     kubectl("wait", HERE, "--for=condition=Accepted", "--timeout=60s", "outputchain/newsletter")
     kubectl("rollout", "status", HERE, "deployment/mail", "--timeout=120s")
     url = "http://mail:8000/senders/newsletter/transactions"
-    subject = await asyncio.to_thread(send, url, "news@example.com", "bob@elsewhere.example")
+    subject = await opened(url, "news@example.com", "bob@elsewhere.example")
     assert await arrived("sink", subject)
 
 
