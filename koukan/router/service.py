@@ -19,7 +19,7 @@ from koukan.message.builder import BlobSource, parse_spec
 from koukan.model import Body
 from koukan.model.documents import BuilderBody, CreateRequest, InlineBody, ReuseBody, UpdateRequest
 from koukan.rest.problems import BadRequest, Conflict, Moved, NotFound, TooLarge, Unavailable
-from koukan.rest.resource import BODY, BlobSize, BlobWriter, Resource, check_recipients
+from koukan.rest.resource import BODY, BlobSize, BlobView, BlobWriter, Resource, check_recipients
 from koukan.rest.service import TransactionService
 from koukan.router.dispatcher import Delivery, Dispatcher
 from koukan.router.roles import Role
@@ -204,7 +204,7 @@ class RouterService(TransactionService):
 
     async def _reuse(self, uri: str, *, body: bool) -> BlobRef:
         """The stored blob that a reuse URI names; only its path counts."""
-        parts = urlsplit(uri).path.split("/")
+        parts = _path(uri).split("/")
         is_body = len(parts) == 4 and parts[3] == BODY
         is_blob = len(parts) == 5 and parts[3] == "blob"
         if parts[:2] != ["", "transactions"] or not (is_body if body else is_blob):
@@ -244,6 +244,10 @@ class RouterService(TransactionService):
         envelope, responses = stored.envelope, stored.responses
         role = self._dispatcher.roles.find(envelope.sender.name, envelope.sender.tag)
         interactive = role is not None and role.chain.sink.interactive
+        blobs: dict[str, BlobView] = dict(stored.blobs)
+        if interactive and not blobs:
+            # History keeps no bytes, but its client has seen the body, and whether it was complete.
+            blobs[BODY] = BlobState(0, None if responses.data is None else 0)
         return Resource(
             id=stored.id,
             incremental=interactive,
@@ -254,7 +258,7 @@ class RouterService(TransactionService):
             mail_response=responses.mail,
             rcpt_response=list(responses.rcpt),
             data_response=responses.data,
-            blobs=dict(stored.blobs),
+            blobs=blobs,
             has_spec=stored.spec is not None,
             retry=stored.retry,
             notification=stored.notification,
@@ -311,6 +315,13 @@ class RouterService(TransactionService):
         except NotFound:
             return  # as peers expect: what is not there is cancelled
         await self._store.cancel(tx_id)
+
+
+def _path(uri: str) -> str:
+    try:
+        return urlsplit(uri).path
+    except ValueError:
+        return ""
 
 
 def _settled(body: Body) -> BlobSize:

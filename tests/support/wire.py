@@ -175,8 +175,17 @@ class Peer:
         self._look(location, reply)
         return reply
 
-    async def put(self, uri: str, body: bytes, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
-        reply = await request("PUT", uri, None if "chunks" in more else body, headers, tls=self._tls, **more)
+    async def put(
+        self,
+        uri: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        chunks: Sequence[bytes] | None = None,
+    ) -> Reply:
+        """PUT of `body`, or of `chunks` with chunked transfer encoding."""
+        content = None if chunks is not None else body
+        reply = await request("PUT", uri, content, headers, chunks=chunks, tls=self._tls)
         if reply.status == 200:
             assert reply.headers["content-type"] == "application/json"
             path = urlsplit(uri).path

@@ -1,0 +1,393 @@
+"""The router's REST API as strict peers see it (rest-api.md §1-6, §10), with a gateway and an SMTP server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from koukan.dev.files import prepare
+from tests.support.house import House, eventually
+from tests.support.smtp_dialogue import message
+from tests.support.wire import JSON, Peer, Reply, View, request
+
+ENVELOPE = {"mail_from": {"m": "ann@example.net"}, "rcpt_to": [{"m": "bob@example.com"}]}
+MESSAGE = message("rest")
+SUCCESS = "upstream response success"
+
+
+@pytest.fixture
+async def house(tmp_path: Path, sqlite_url: str) -> AsyncIterator[House]:
+    async with House(tmp_path, sqlite_url, lambda document: document["storage"].update(cache_ttl=0.5)) as house:
+        yield house
+
+
+@pytest.fixture
+def peer(house: House) -> Peer:
+    return Peer(house.rest)
+
+
+async def post(house: House, document: Any, sender: str = "submission") -> Reply:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return await request("POST", f"{house.rest}/senders/{sender}/transactions", body, JSON)
+
+
+def body_uri(reply: Reply) -> str:
+    uri: str = reply.json["body"]["blob_status"]["uri"]
+    return uri
+
+
+# --- one-shot ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_one_shot(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", {**ENVELOPE, "remote_host": ["192.0.2.7", 4711]})
+    assert created.json["retry"] == created.json["notification"] == {} and created.json["attempt_count"] == 1
+    assert location.startswith(f"{house.rest}/transactions/")
+    put = await peer.put(body_uri(created), MESSAGE)
+    assert put.status == 200 and put.headers["content-range"] == f"bytes 0-{len(MESSAGE) - 1}/{len(MESSAGE)}"
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["final_attempt_reason"] == SUCCESS and done.json["attempt_count"] == 1
+    assert [r["code"] for r in (done.json["mail_response"], *done.json["rcpt_response"])] == [250, 250]
+    assert house.sink.received[0].content.endswith(MESSAGE)
+    # the same from the database, once it has left the memory
+    await eventually(lambda: location.rpartition("/")[2] not in house.router.dispatcher.deliveries, 10)
+    assert (await peer.get(location)).json == done.json
+
+
+async def test_a_retry_starts_its_answers_anew(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", {**ENVELOPE, "rcpt_to": [{"m": "rcpttemp@example.com"}]})
+    await peer.put(body_uri(created), MESSAGE)
+    first = await peer.until(location, "rcpt_response")
+    assert first.json["rcpt_response"][0]["code"] == 450 and first.json["attempt_count"] == 1
+    assert "final_attempt_reason" not in first.json
+    peer.views.clear()
+    seen: list[tuple[int, bool]] = []
+    async with asyncio.timeout(20):
+        while (2, True) not in seen:
+            peer.views[location.removeprefix(house.rest)] = View(ENVELOPE)
+            document = (await peer.get(location)).json
+            seen.append((document["attempt_count"], "rcpt_response" in document))
+            await asyncio.sleep(0.01)
+    assert [number for number, _ in seen] == sorted(number for number, _ in seen)
+
+
+async def test_an_upload_is_tried_again_until_it_is_there(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", ENVELOPE)
+    uri, size = body_uri(created), len(MESSAGE)
+
+    async def put(first: int, last: int, total: str) -> tuple[int, str | None]:
+        headers = {"content-range": f"bytes {first}-{last - 1}/{total}"}
+        reply = await peer.put(uri, MESSAGE[first:last], headers)
+        return reply.status, reply.headers.get("content-range")
+
+    assert await put(50, 60, "*") == (404, None)
+    assert await put(0, 50, "*") == (200, "bytes 0-49/*")
+    assert await put(0, 50, "*") == (200, "bytes 0-49/*")  # again
+    assert await put(10, 30, "*") == (200, "bytes 0-49/*")  # part of it
+    assert await put(40, 70, "*") == (200, "bytes 0-69/*")  # overlapping
+    assert await put(80, 90, "*") == (416, "bytes 0-69/*")  # a gap
+    assert await put(0, 60, "60") == (416, "bytes 0-69/*")  # less than there is
+    assert (await peer.put(uri, MESSAGE[:60])).status == 416
+    assert (await peer.put(uri, b"", chunks=[MESSAGE[:60]])).status == 416
+    assert await put(70, 80, str(size)) == (200, f"bytes 0-79/{size}")
+    assert await put(80, 90, "*") == (416, f"bytes 0-79/{size}")
+    assert await put(80, 90, str(size + 1)) == (416, f"bytes 0-79/{size}")
+    assert (await peer.put(uri, b"", chunks=[MESSAGE + b"x"])).status == 416
+    reply = await peer.put(uri, b"", chunks=[MESSAGE[:30], MESSAGE[30:]])
+    assert (reply.status, reply.headers["content-range"]) == (200, f"bytes 0-{size - 1}/{size}")
+    await peer.until(location, "final_attempt_reason")
+    assert house.sink.received[0].content.endswith(MESSAGE)
+
+
+async def test_the_whole_body_again_after_it_is_complete(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", {**ENVELOPE, "rcpt_to": [{"m": "rcpttimeout@example.com"}]})
+    uri = body_uri(created)
+    for chunks in (None, [MESSAGE], None):
+        reply = await peer.put(uri, MESSAGE, chunks=chunks)
+        assert reply.status == 200 and reply.headers["content-range"].endswith(f"/{len(MESSAGE)}")
+    assert (await peer.put(uri, MESSAGE + b"x")).status == 416
+    assert (await peer.put(uri, MESSAGE[:-1])).status == 416
+    assert (await peer.put(uri, b"", {"x-finalize-blob-length": str(len(MESSAGE))})).status == 200
+    assert (await request("POST", f"{location}/cancel", b"")).status == 200
+
+
+async def test_two_uploads_of_the_same_body_at_once(house: House, peer: Peer) -> None:
+    content = MESSAGE + (bytes(range(47, 127)) + b"\r\n") * 30_000
+    location, created = await peer.create("submission", ENVELOPE)
+    uri = body_uri(created)
+    replies = await asyncio.gather(*(peer.put(uri, content) for _ in range(3)))
+    assert [reply.status for reply in replies] == [200, 200, 200]
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["final_attempt_reason"] == SUCCESS
+    assert house.sink.received[0].content.endswith(content)
+
+
+async def test_an_empty_body(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", ENVELOPE)
+    reply = await peer.put(body_uri(created), b"")
+    assert reply.status == 200 and "content-range" not in reply.headers
+    await peer.until(location, "final_attempt_reason")
+    assert b"\r\n" in house.sink.received[0].content  # the Received header, and nothing else
+
+
+async def test_updates_are_for_interactive_transactions(house: House, peer: Peer) -> None:
+    location, _ = await peer.create("submission", ENVELOPE)
+    etag = (await peer.until(location, "rcpt_response")).headers["etag"]
+    documents: list[dict[str, Any]] = [{}, {"rcpt_to": [{"m": "x@y"}], "rcpt_to_list_offset": 1}, {"filter_output": {}}]
+    for document in documents:
+        reply = await peer.patch(location, etag, document)
+        assert reply.status == 400 and "updates" in reply.text
+    assert (await peer.patch(location, "4711", {})).status == 400  # before the version is looked at
+    reply = await peer.patch(location, etag)
+    assert reply.status == 200 and reply.headers["etag"] != etag
+    assert (await peer.patch(location, etag)).status == 412
+
+
+async def test_a_heartbeat_for_what_is_over_changes_nothing(house: House, peer: Peer) -> None:
+    location, _ = await peer.create("submission", {**ENVELOPE, "body": {"inline": MESSAGE.decode()}})
+    await peer.until(location, "final_attempt_reason")
+    for _ in range(2):
+        etag = (await peer.get(location)).headers["etag"]
+        reply = await peer.patch(location, etag)
+        assert reply.status == 200 and reply.headers["etag"] == etag
+        await eventually(lambda: location.rpartition("/")[2] not in house.router.dispatcher.deliveries, 10)
+
+
+async def test_a_long_poll_on_a_finished_transaction_waits_and_says_304(house: House, peer: Peer) -> None:
+    location, _ = await peer.create("submission", {**ENVELOPE, "body": {"inline": MESSAGE.decode()}})
+    etag = (await peer.until(location, "final_attempt_reason")).headers["etag"]
+    started = time.monotonic()
+    assert (await peer.get(location, etag, 1)).status == 304
+    assert time.monotonic() - started > 0.9
+    assert (await peer.get(location, f'"{etag}"', 0)).status == 304
+
+
+# --- create -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sender", "document", "status", "text"),
+    [
+        ("nobody", ENVELOPE, 404, "nobody"),
+        ("submission", {**ENVELOPE, "sender": {"tag": "nothing"}}, 400, "nothing"),
+        ("submission", {"rcpt_to": ENVELOPE["rcpt_to"]}, 400, "mail_from"),
+        ("submission", {"mail_from": {"m": "a@b"}}, 400, "rcpt_to"),
+        ("submission", {**ENVELOPE, "rcpt_to": [{"m": "a@b"}, {"m": "c@d"}]}, 400, "rcpt_to"),
+        ("submission", {**ENVELOPE, "body": {"reuse_uri": "/transactions/x/body"}}, 400, "reuse_uri"),
+        ("submission", {**ENVELOPE, "body": {"reuse_uri": "/transactions/x/blob/y"}}, 400, "reuse_uri"),
+        ("submission", {**ENVELOPE, "body": {"reuse_uri": "http://[/"}}, 400, "reuse_uri"),
+        ("submission", {**ENVELOPE, "body": {"reuse_uri": "/transactions/%00/body"}}, 400, "reuse_uri"),
+        ("submission", {**ENVELOPE, "body": {"reuse_uri": "/transactions/\x00/body"}}, 400, "reuse_uri"),
+        ("submission", {**ENVELOPE, "body": {"inline": 7}}, 400, "body.inline"),
+        ("submission", {**ENVELOPE, "body": "x"}, 400, "body"),
+        ("submission", {**ENVELOPE, "body": {"message_builder": {"text_body": 7}}}, 400, "text_body"),
+        ("submission", {**ENVELOPE, "notification": {}}, 400, "notification"),
+    ],
+)
+async def test_what_is_wrong_is_named(
+    house: House, sender: str, document: dict[str, Any], status: int, text: str
+) -> None:
+    reply = await post(house, document, sender)
+    assert (reply.status, text in reply.text) == (status, True), reply.text
+    assert (await house.router.store.stats()).depth == 0 and not house.router.dispatcher.deliveries
+
+
+@pytest.mark.parametrize("body", [{}, {"foo": 1}, {"message_builder": {}}])
+async def test_an_unusable_body_is_none(house: House, peer: Peer, body: dict[str, Any]) -> None:
+    location, created = await peer.create("submission", {**ENVELOPE, "body": body})
+    assert "finalized" not in created.json["body"]["blob_status"]
+    await peer.put(body_uri(created), MESSAGE)
+    await peer.until(location, "final_attempt_reason")
+
+
+async def test_a_body_is_reused_by_any_of_its_uris(house: House, peer: Peer) -> None:
+    first, _ = await peer.create("submission", {**ENVELOPE, "body": {"inline": MESSAGE.decode()}})
+    path = first.removeprefix(house.rest)
+    for uri in (f"{first}/body", f"{path}/body", f"http://other.example{path}/body"):
+        second, created = await peer.create("submission", {**ENVELOPE, "body": {"reuse_uri": uri}})
+        assert created.json["body"]["blob_status"]["finalized"] is True
+        await peer.until(second, "final_attempt_reason")
+    await house.arrived(4)
+    assert all(mail.content.endswith(MESSAGE) for mail in house.sink.received)
+
+
+async def test_an_unfinished_body_is_not_reused(house: House, peer: Peer) -> None:
+    first, created = await peer.create("submission", ENVELOPE)
+    await peer.put(body_uri(created), b"Subj", {"content-range": "bytes 0-3/*"})
+    reply = await post(house, {**ENVELOPE, "body": {"reuse_uri": f"{first}/body"}})
+    assert reply.status == 400 and "not complete" in reply.text
+
+
+async def test_blobs_of_a_spec(house: House, peer: Peer) -> None:
+    spec = {
+        "headers": [["from", [{"address": "ann@example.net"}]], ["to", [{"address": "bob@example.com"}]]],
+        "text_body": [
+            {"content_type": "text/plain", "content": {"create_id": "text"}},
+            {"content_type": "text/html", "content": {"inline": "<p>hi</p>"}},
+        ],
+    }
+    document = {**ENVELOPE, "body": {"message_builder": spec}}
+    location, created = await peer.create("submission", document)
+    blobs = created.json["body"]["message_builder"]["blob_status"]
+    assert set(blobs) == {"text", "inline1"} and blobs["inline1"]["finalized"] is True
+    assert (await peer.put(f"{location}/body", MESSAGE)).status == 409
+    assert (await request("PUT", f"{location}/blob/nothing", b"x")).status == 404
+    assert (await peer.put(blobs["text"]["uri"], b"hello")).status == 200
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["final_attempt_reason"] == SUCCESS
+    # and once more, without uploading
+    spec["text_body"] = [{"content_type": "text/plain", "content": {"reuse_uri": blobs["text"]["uri"]}}]
+    location, created = await peer.create("submission", document)
+    assert created.json["body"]["message_builder"]["blob_status"]["text"]["finalized"] is True
+    await peer.until(location, "final_attempt_reason")
+    texts = [email.message_from_bytes(mail.content, policy=email.policy.default) for mail in house.sink.received]
+    plain = [part for text in texts for part in text.walk() if part.get_content_type() == "text/plain"]
+    assert [part.get_payload(decode=True) for part in plain] == [b"hello", b"hello"]
+
+
+@pytest.mark.parametrize("tx_id", ["unknown", "1-unknown", "ffffffff-x", "%00", "%2e%2e", "-", "a%2Fb", "%ff"])
+async def test_an_unknown_transaction_is_404_everywhere(house: House, tx_id: str) -> None:
+    url = f"{house.rest}/transactions/{tx_id}"
+    for method, path in (("GET", ""), ("PATCH", ""), ("PUT", "/body"), ("PUT", "/blob/x")):
+        body = None if method == "GET" else b""
+        reply = await request(method, url + path, body, {"if-match": "1", "if-none-match": "1"})
+        assert reply.status == 404, (method, reply.text)
+    assert (await request("POST", f"{url}/cancel", b"")).status == 200  # what is not there is cancelled
+
+
+async def test_a_message_over_the_limit(house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.router.service, "max_message_size", 50)
+    assert (await post(house, {**ENVELOPE, "body": {"inline": MESSAGE.decode()}})).status == 413
+    _, created = await peer.create("submission", ENVELOPE)
+    assert (await peer.put(body_uri(created), MESSAGE)).status == 413
+    assert (await peer.put(body_uri(created), b"", chunks=[MESSAGE])).status == 413
+
+
+async def test_a_document_over_the_limit_is_413(house: House) -> None:
+    reply = await post(house, b'{"mail_from": {"m": "' + b"x" * (16 * 1024 * 1024) + b'"}}')
+    assert reply.status == 413
+
+
+async def test_a_draining_router_takes_nothing_new_and_finishes_what_it_has(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", ENVELOPE)
+    house.router.service.drain()
+    reply = await post(house, ENVELOPE)
+    assert reply.status == 503 and int(reply.headers["retry-after"]) > 0
+    assert (await request("GET", f"{house.rest}/readyz")).status == 503
+    await peer.put(body_uri(created), MESSAGE)
+    await peer.until(location, "final_attempt_reason")
+
+
+# --- interactive ------------------------------------------------------------------------------------------------------------
+
+
+async def test_interactive(house: House, peer: Peer) -> None:
+    envelope = {"mail_from": {"m": "ann@example.net"}, "sender": {"name": "ingress", "tag": "smtp-mx"}}
+    hosts = {"remote_host": ["203.0.113.9", 53006], "local_host": ["198.51.100.1", 25]}
+    location, created = await peer.create("ingress", {**envelope, **hosts})
+    assert created.json["attempt_count"] == 1 and "retry" not in created.json
+    reply = await peer.until(location, "mail_response")
+    for number, (rcpt, code) in enumerate([("bob", 250), ("rcpttimeout", 450), ("rcptperm", 550)]):
+        offset = {"rcpt_to_list_offset": number} if number else {}
+        reply = await peer.patch(location, reply.headers["etag"], {"rcpt_to": [{"m": f"{rcpt}@example.com"}], **offset})
+        assert reply.status == 200
+        reply = await peer.until(location, "rcpt_response", number + 1)
+        assert reply.json["rcpt_response"][number]["code"] == code
+    uri = body_uri(reply)
+    await peer.put(uri, MESSAGE[:20], {"content-range": "bytes 0-19/*"})
+    await peer.put(uri, MESSAGE[20:], {"content-range": f"bytes 20-{len(MESSAGE) - 1}/{len(MESSAGE)}"})
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["data_response"]["code"] == 250 and done.json["attempt_count"] == 1
+    assert house.sink.received[0].content.endswith(MESSAGE)
+    assert (await peer.put(uri, MESSAGE)).status == 409
+    refused = await peer.patch(
+        location, done.headers["etag"], {"rcpt_to": [{"m": "x@example.com"}], "rcpt_to_list_offset": 3}
+    )
+    assert refused.status == 409
+    # the same from the history
+    await eventually(lambda: location.rpartition("/")[2] not in house.router.dispatcher.deliveries, 10)
+    assert (await peer.get(location)).json == done.json
+
+
+async def test_interactive_answers_come_with_the_requests_when_asked(house: House, peer: Peer) -> None:
+    envelope = {**ENVELOPE, "sender": {"tag": "smtp-mx"}}
+    location, reply = await peer.create("ingress", envelope, {"prefer": "wait=10"})
+    assert reply.json["rcpt_response"][0]["code"] == 250
+    reply = await peer.patch(
+        location,
+        reply.headers["etag"],
+        {"rcpt_to": [{"m": "rcptperm@example.com"}], "rcpt_to_list_offset": 1},
+        {"prefer": "wait=10"},
+    )
+    assert [r["code"] for r in reply.json["rcpt_response"]] == [250, 550]
+    reply = await peer.put(f"{location}/body", MESSAGE, {"prefer": "wait=10"})
+    assert reply.json["data_response"]["code"] == 250 and reply.headers["preference-applied"] == "wait=10"
+
+
+# --- several routers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, postgres_url: str) -> AsyncIterator[tuple[House, House]]:
+    """Two houses around one database."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    async with House(tmp_path / "one", postgres_url) as one, House(tmp_path / "two", postgres_url) as two:
+        yield one, two
+
+
+@pytest.mark.parametrize("sender", [("submission", None), ("ingress", "smtp-mx")])
+async def test_another_replica_points_to_the_owner(pair: tuple[House, House], sender: tuple[str, str | None]) -> None:
+    one, two = pair
+    name, tag = sender
+    document = {**ENVELOPE, **({} if tag is None else {"sender": {"tag": tag}})}
+    location, created = await Peer(one.rest).create(name, document)
+    elsewhere = location.replace(one.rest, two.rest)
+    for method, path in (("GET", ""), ("PATCH", ""), ("PUT", "/body"), ("POST", "/cancel")):
+        reply = await request(method, elsewhere + path, None if method == "GET" else b"", {"if-match": "1"})
+        assert (reply.status, reply.headers["location"], reply.body) == (308, location + path, b"")
+    assert created.status == 201
+
+
+async def test_any_replica_serves_what_nobody_holds(pair: tuple[House, House]) -> None:
+    one, two = pair
+    location, created = await Peer(one.rest).create("submission", ENVELOPE)
+    await Peer(one.rest).put(body_uri(created), MESSAGE[:50], {"content-range": "bytes 0-49/*"})
+    await one.router.stop()
+    elsewhere = location.replace(one.rest, two.rest)
+    seen = await request("GET", elsewhere)
+    assert seen.status == 200 and seen.json["body"]["blob_status"]["uri"].startswith(two.rest)
+    rest = {"content-range": f"bytes 50-{len(MESSAGE) - 1}/{len(MESSAGE)}"}
+    assert (await request("PUT", f"{elsewhere}/body", MESSAGE[50:], rest)).status == 200
+    await two.arrived(1)
+    assert two.sink.received[0].content.endswith(MESSAGE)
+    await one.start_router()
+    reply = await request("GET", location)
+    assert reply.status == 200 and reply.json["attempt_count"] == 2
+
+
+async def test_the_listener_speaks_tls_when_it_has_a_certificate(tmp_path: Path, sqlite_url: str) -> None:
+    prepare(tmp_path)
+
+    def with_tls(document: dict[str, Any]) -> None:
+        listener = document["rest_listener"]
+        listener.update(cert=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key"))
+        listener["session_uri"] = listener["session_uri"].replace("http:", "https:")
+
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "tls.crt"))
+    trusting.check_hostname = False
+    async with House(tmp_path, sqlite_url, with_tls) as house:
+        peer = Peer(house.rest.replace("http:", "https:"), trusting)
+        location, created = await peer.create("submission", ENVELOPE)
+        assert location.startswith("https://") and body_uri(created).startswith("https://")
+        await peer.put(body_uri(created), MESSAGE)
+        await peer.until(location, "final_attempt_reason")
