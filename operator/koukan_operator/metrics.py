@@ -9,7 +9,7 @@ ProcessCollector(registry=REGISTRY)
 
 RECONCILES = Counter(
     "koukan_operator_reconciles_total",
-    "Reconciliations that ended, by kind and result (ok, waiting, paused, failed).",
+    "Reconciliations that ended, by kind and result (ok, waiting, paused, failed, gone).",
     ["kind", "result"],
     registry=REGISTRY,
 )

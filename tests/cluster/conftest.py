@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.commands import kubectl
-
-ROOT = Path(__file__).parents[2]
+from tests.support.mail_resources import apply_definitions
 
 
 def _definitions() -> list[str]:
@@ -30,9 +28,7 @@ def install_options() -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def definitions() -> None:
     """The custom resource definitions, as the repository has them."""
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    for name in ("koukanrouters", "koukangateways", "outputchains"):
-        kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}.koukan.io")
+    apply_definitions()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from koukan_operator.cluster import NotFound
 from koukan_operator.kinds import KINDS, OWNED, OWNED_SELECTOR, RESOURCES, Document, Key
 
 from tests.support.commands import CommandFailed, kubectl
-from tests.support.mail_resources import as_yaml, chain, gateway, router, secret
+from tests.support.mail_resources import apply_definitions, as_yaml, chain, gateway, router, secret
 from tests.support.operator_process import Line, OperatorProcess, api_server_process, eventually, kubeconfig, operator
 
 pytestmark = pytest.mark.cluster
@@ -494,6 +494,23 @@ async def test_it_goes_on_after_the_api_server_was_killed(scene: Scene, running:
     scene.write(chain("a", "c.example"))
     await eventually(lambda: scene.config_has("c.example"))
     assert running.process.returncode is None
+
+
+async def test_it_waits_while_its_definitions_are_gone_and_comes_back_with_them(scene: Scene, tmp_path: Path) -> None:
+    definitions = [f"{kind.plural}.{kind.group}" for kind in RESOURCES]
+    async with operator(tmp_path / "operator.log", "--namespace", scene.namespace) as process:
+        scene.write(chain("a", "a.example"), router(chains=("a",)))
+        await eventually(lambda: scene.config_has("a.example"))
+        kubectl("delete", "crd", "--timeout=60s", *definitions)
+
+        async def waits() -> bool:
+            return "install the chart's CRDs" in process.log
+
+        await eventually(waits, within=60)
+        assert (await process.get("/healthz"))[0] == 200
+        apply_definitions()
+        scene.write(chain("a", "b.example"), router(chains=("a",)))
+        await eventually(lambda: scene.config_has("b.example"), within=60)
 
 
 async def test_mail_goes_on_while_the_operator_is_away_and_its_return_rolls_nothing(

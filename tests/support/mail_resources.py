@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.support.commands import kubectl
+
 Document = dict[str, Any]
 
+ROOT = Path(__file__).parents[2]
 #: no node has it: pods stay Pending on every cluster, and their status is the test's to say
 NOWHERE = {"koukan.test/nowhere": "true"}
 
@@ -63,3 +67,10 @@ def secret(name: str = "db", namespace: str = "mail", **values: str) -> Document
 
 def as_yaml(*documents: Document) -> str:
     return yaml.safe_dump_all(documents)
+
+
+def apply_definitions() -> None:
+    """Bring the definitions of the repository to the cluster."""
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    for name in ("koukanrouters", "koukangateways", "outputchains"):
+        kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}.koukan.io")
