@@ -20,6 +20,7 @@ from koukan.model import HostPort
 from koukan.rest.http import HttpClients
 from koukan.rest.submission import Message, Submission
 from tests.support.house import LOOPBACK, eventually, free_port
+from tests.support.ports import free_offset
 from tests.support.smtp_dialogue import message, send
 
 #: bytes of a big message, and how much the memory of a process may grow with it
@@ -60,8 +61,6 @@ def submission_to(stack: Stack, clients: HttpClients) -> Submission:
 
 
 async def test_koukan_dev_brings_a_mail_through_and_shows_it(tmp_path: Path) -> None:
-    base = free_port()
-    offset = base - 8000 if base + 1000 < 65536 else base - 20000
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -69,7 +68,7 @@ async def test_koukan_dev_brings_a_mail_through_and_shows_it(tmp_path: Path) -> 
         "dev",
         "--once",
         f"--directory={tmp_path}",
-        f"--port-offset={offset}",
+        f"--port-offset={free_offset()}",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
