@@ -152,7 +152,7 @@ class RestOutputConfig(ConfigModel):
     rcpt_timeout: Seconds = 30
     """For files that have it: the `rcpt_timeout` of the listener holds."""
     data_timeout: Seconds = 60
-    """For files that have it: the `data_timeout` of the listener holds, from the first byte to the answer."""
+    """For files that have it: the `data_timeout` of the listener holds."""
     chunk_size: int | None = Field(default=None, ge=1, json_schema_extra={"x-unit": "bytes"})
     """Upload bodies in ranged chunks of this size; absent: one request."""
     refresh_interval: Seconds = Field(default=30, gt=0)
