@@ -113,6 +113,13 @@ def test_every_module_of_the_source_map_exists() -> None:
                 assert (folder / name.rstrip("/")).is_dir() or (folder / f"{name}.py").is_file(), (room, name)
 
 
+def test_every_module_of_the_picture_exists() -> None:
+    picture = "\n".join(_FENCED.findall(text_of("docs/architecture.md")))
+    modules = re.findall(r"\b([a-z]+)\.([a-z_]+)\b", picture)
+    assert len(modules) > 10
+    assert [pair for pair in modules if not (ROOT / "koukan" / pair[0] / f"{pair[1]}.py").is_file()] == []
+
+
 def test_every_room_is_on_the_source_map() -> None:
     page = text_of("docs/architecture.md")
     rooms = [
