@@ -141,9 +141,7 @@ def test_a_factory_that_raises_is_an_error_at_its_place(module: types.ModuleType
     context = make_context(endpoint=[{"name": "c", "chain": [{"filter": "mine"}, {"filter": "rest_output"}]}])
     with pytest.raises(ConfigError) as raised:
         check_chains(context, load_filter("own"))
-    assert str(raised.value) == (
-        "endpoint[0].chain[0]: filter 'mine' does not take its options: needs a colour"
-    )
+    assert str(raised.value) == ("endpoint[0].chain[0]: filter 'mine' does not take its options: needs a colour")
 
 
 # --- the samples of the existing Koukan -----------------------------------------------------------------------------------
