@@ -10,7 +10,7 @@ from typing import Any
 from koukan.errors import KoukanError
 from koukan_operator.cache import Cache, is_ours
 from koukan_operator.cluster import Cluster, Conflict, NotFound
-from koukan_operator.kinds import Document, Key, controller_of, key_of
+from koukan_operator.kinds import DEPLOYMENT, Document, Key, controller_of, key_of
 
 #: digest of the manifest as we last applied it: tells a new manifest from an old one without asking, and over restarts
 MANIFEST_HASH = "koukan.io/manifest-hash"
@@ -75,7 +75,8 @@ class Applier:
         manifest = wanted
         if live is not None:
             # If it was deleted and made anew by someone else since we looked, the API server refuses.
-            manifest = {**wanted, "metadata": {**wanted["metadata"], "uid": live["metadata"]["uid"]}}
+            metadata = {**wanted["metadata"], "uid": live["metadata"]["uid"]}
+            manifest = {**_with_replicas(wanted, live), "metadata": metadata}
         after = await self._cluster.apply(manifest)
         self._cache.put(after)
         return digest_of(wanted), digest_of(project(after, wanted))
@@ -99,6 +100,16 @@ def _differs(live: Document | None, wanted: Document, written: tuple[str, str] |
         return True
     ours = project(live, wanted)
     return ours != wanted and (digest_of(wanted), digest_of(ours)) != written
+
+
+def _with_replicas(wanted: Document, live: Document) -> Document:
+    """An autoscaler says how many pods there are: what it has said, or what there was when it took over, stays.
+
+    A field that a manifest no longer has goes back to its default, which is one pod.
+    """
+    if wanted["kind"] != DEPLOYMENT.name or "replicas" in wanted["spec"] or "replicas" not in live["spec"]:
+        return wanted
+    return {**wanted, "spec": {**wanted["spec"], "replicas": live["spec"]["replicas"]}}
 
 
 def with_hash(manifest: Document) -> Document:

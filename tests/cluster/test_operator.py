@@ -175,6 +175,46 @@ async def test_a_router_gets_everything_that_it_needs_and_becomes_ready(scene: S
     await eventually(scaled)
 
 
+async def test_an_autoscaler_takes_over_the_pods_that_there_are(scene: Scene, running: OperatorProcess) -> None:
+    scene.write(router(replicas=3))
+    await eventually(lambda: scene.find("Deployment", "mail"))
+    scene.write(router(autoscaling={"minReplicas": 2, "maxReplicas": 5}))
+    await eventually(lambda: scene.find("HorizontalPodAutoscaler", "mail"))
+    await scene.settles()
+    assert (await scene.get("Deployment", "mail"))["spec"]["replicas"] == 3
+    scene.kubectl("scale", "deployment/mail", "--replicas=4")
+    scene.write(router(autoscaling={"minReplicas": 2, "maxReplicas": 5}, image="other:1"))
+
+    async def updated() -> bool:
+        deployment = await scene.get("Deployment", "mail")
+        images = {container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]}
+        return "other:1" in images
+
+    await eventually(updated)
+    await scene.settles()
+    assert (await scene.get("Deployment", "mail"))["spec"]["replicas"] == 4
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_it_serves_the_namespaces_that_it_is_told_or_all(
+    cluster: KubernetesCluster, scene: Scene, tmp_path: Path, listed: bool
+) -> None:
+    other = f"{scene.namespace}-other"
+    kubectl("create", "namespace", other)
+    second = Scene(cluster, other)
+    for place in (scene, second):
+        place.write(secret(), chain("a", "a.example"), router(chains=("a",)))
+    both = ("--namespace", f"{scene.namespace},{other}") if listed else ()
+    async with operator(tmp_path / "one.log", "--namespace", other):
+        await eventually(lambda: second.config_has("a.example"))
+        assert await scene.find("Deployment", "mail") is None
+    async with operator(tmp_path / "both.log", *both):
+        await eventually(lambda: scene.config_has("a.example"))
+        second.write(chain("a", "b.example"))
+        await eventually(lambda: second.config_has("b.example"))
+    kubectl("delete", "namespace", other, "--wait=false")
+
+
 async def test_nothing_is_written_once_it_has_settled(scene: Scene, running: OperatorProcess) -> None:
     scene.write(chain("submission"), router(chains=("submission",)), gateway())
     await eventually(lambda: scene.find("Deployment", "mail"))

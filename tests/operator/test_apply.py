@@ -121,6 +121,18 @@ async def test_a_new_manifest_is_applied_also_where_the_server_writes_things_oth
     assert scene.cluster.objects[DEPLOYMENT]["spec"]["containers"][0]["image"] == "koukan:2"
 
 
+async def test_an_autoscaler_takes_over_the_pods_that_there_are(scene: Scene) -> None:
+    fixed = manifest("Deployment", spec={"replicas": 3, "image": "a"})
+    await scene.apply(fixed)
+    await scene.apply(manifest("Deployment", spec={"image": "a"}))
+    assert scene.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
+    live = scene.cluster.objects[DEPLOYMENT]
+    scene.cache.put(scene.cluster.put({**live, "spec": {**live["spec"], "replicas": 7}}))
+    assert await scene.apply(manifest("Deployment", spec={"image": "a"})) == []
+    await scene.apply(manifest("Deployment", spec={"image": "b"}))
+    assert scene.cluster.objects[DEPLOYMENT]["spec"] == {"replicas": 7, "image": "b"}
+
+
 async def test_what_is_no_longer_wanted_is_pruned(scene: Scene) -> None:
     await scene.apply(config(), deployment())
     assert await scene.apply(config()) == ["delete Deployment ns/mail"]
