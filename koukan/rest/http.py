@@ -45,6 +45,8 @@ class HttpClients:
                 timeout=timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"accept-encoding": "identity"},
+                # A heartbeat has no body and no type; receivers answer 415 to any but JSON (rest-api.md §8).
+                skip_auto_headers=("content-type",),
             )
             self._sessions[verify] = found
         return found

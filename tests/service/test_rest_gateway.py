@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from koukan.blob.bodies import BytesBody
 from koukan.errors import BodyAborted
 from koukan.gateway.service import GatewayService
-from koukan.model import HostPort, Response, Step, StepResult, Upstream
+from koukan.model import HostPort, Mailbox, Response, Step, StepResult, Upstream
+from koukan.rest.client import Conversation, RestUpstream, Target
+from koukan.rest.http import HttpClients
+from koukan.rest.resource import Resource
 from koukan.rest.server import RestServer
 from tests.support.house import LOOPBACK, eventually, free_port
 from tests.support.wire import JSON, Peer, request
@@ -403,3 +407,27 @@ async def test_a_client_that_leaves_before_201_leaves_no_conversation_behind(gat
     await eventually(lambda: len(gateway.smtp) == 1, 5)
     writer.close()
     await eventually(lambda: gateway.smtp[0].cancelled == 1, 5)
+
+
+async def test_our_own_client_needs_no_polls(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    find = gateway.service.find
+
+    async def counted(tx_id: str) -> Resource:
+        asked.append(tx_id)
+        return await find(tx_id)
+
+    monkeypatch.setattr(gateway.service, "find", counted)
+    gateway.hold = True
+    clients = HttpClients()
+    try:
+        upstream = RestUpstream(clients, Target(f"{gateway.base}/senders/r/transactions", "r", "out"), Conversation())
+        envelope = asyncio.ensure_future(upstream.step(Step(Mailbox("a@b"), [Mailbox("c@d"), Mailbox("e@f")])))
+        await eventually(lambda: len(gateway.smtp) == 1, 5)
+        gateway.smtp[0].go.set()
+        assert [r.code for r in (await envelope).rcpt] == [250, 250]
+        result = await upstream.step(Step(body=BytesBody(MESSAGE)))
+        assert result.data == Response(250, "data ok") and gateway.smtp[0].content == MESSAGE
+    finally:
+        await clients.close()
+    assert asked == []

@@ -17,6 +17,7 @@ import pytest
 from koukan.dev.files import prepare
 from tests.support.house import House, eventually
 from tests.support.smtp_dialogue import message
+from tests.support.stores import transaction
 from tests.support.wire import JSON, Peer, Reply, View, request
 
 ENVELOPE = {"mail_from": {"m": "ann@example.net"}, "rcpt_to": [{"m": "bob@example.com"}]}
@@ -331,6 +332,14 @@ async def test_interactive_answers_come_with_the_requests_when_asked(house: Hous
     assert [r["code"] for r in reply.json["rcpt_response"]] == [250, 550]
     reply = await peer.put(f"{location}/body", MESSAGE, {"prefer": "wait=10"})
     assert reply.json["data_response"]["code"] == 250 and reply.headers["preference-applied"] == "wait=10"
+
+
+async def test_a_transaction_that_was_never_attempted_has_no_attempt_count(house: House, peer: Peer) -> None:
+    row = transaction("waiting", due_in=3600)
+    await house.router.store.keep([row])
+    peer.views["/transactions/waiting"] = View({})
+    seen = await peer.get(f"{house.rest}/transactions/waiting")
+    assert seen.status == 200 and "attempt_count" not in seen.json and seen.json["rcpt_to"] == [{}]
 
 
 # --- several routers --------------------------------------------------------------------------------------------------------
