@@ -149,14 +149,11 @@ class RestOutputConfig(ConfigModel):
     """URL that creates transactions: `http://router/senders/<sender>/transactions`."""
     verify: bool | str = True
     """Verify TLS certificates: true, false, or a CA file."""
-    rcpt_timeout: Seconds = 30
-    """For files that have it: the `rcpt_timeout` of the listener holds."""
-    data_timeout: Seconds = 60
-    """For files that have it: the `data_timeout` of the listener holds."""
     chunk_size: int | None = Field(default=None, ge=1, json_schema_extra={"x-unit": "bytes"})
     """Upload bodies in ranged chunks of this size; absent: one request."""
     refresh_interval: Seconds = Field(default=30, gt=0)
     """Heartbeat to the router while the SMTP client is silent."""
+    ignored_keys: ClassVar[frozenset[str]] = frozenset({"rcpt_timeout", "data_timeout"})  # the listener's hold
 
 
 class GatewayConfig(ConfigModel):

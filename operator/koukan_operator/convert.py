@@ -228,7 +228,7 @@ def _listener(service: SmtpServiceConfig, output: RestOutputConfig, names: Seque
         out.note(f"listener {name} had auth_secrets without a certificate, which offers no AUTH; it is left out")
     if service.proxy_protocol_timeout is not None:
         stanza["proxyProtocol"] = {"timeout": format_duration(service.proxy_protocol_timeout)}
-    rest_output = _some(output, ("rcpt_timeout", "data_timeout", "chunk_size", "refresh_interval"), out)
+    rest_output = _some(output, ("chunk_size", "refresh_interval"), out)
     return {**stanza, **({"restOutput": rest_output} if rest_output else {})}
 
 

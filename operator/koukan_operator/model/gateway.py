@@ -48,8 +48,6 @@ class ProxyProtocol(ResourceModel):
 class RestOutput(ResourceModel):
     """How a listener talks to its router."""
 
-    rcpt_timeout: Duration = same(RestOutputConfig, "rcpt_timeout")
-    data_timeout: Duration = same(RestOutputConfig, "data_timeout")
     chunk_size: Quantity | None = same(RestOutputConfig, "chunk_size")
     refresh_interval: Duration = same(RestOutputConfig, "refresh_interval")
 
