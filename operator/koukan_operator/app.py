@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,10 +96,12 @@ class OperatorApp:
             self._catch_signals()
             if not await self._list():
                 continue
+            started = time.monotonic()
             try:
                 await self._watches.run(self.stopping)
                 return
             except Exception:
+                pause = WATCH_RETRY if time.monotonic() - started > MAX_WATCH_RETRY else pause
                 logger.exception("the watches have ended, they are opened again in %.0f s", pause)
             await self._sleep(pause)
             pause = min(MAX_WATCH_RETRY, pause * 2)

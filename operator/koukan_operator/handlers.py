@@ -120,8 +120,8 @@ def _settings(kinds: Sequence[Kind]) -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 5
     settings.watching.inactivity_timeout = INACTIVITY
     settings.watching.chunk_size = PAGE
-    # Per-object tasks are gone a second after their last event; hundreds of objects come at once when we start.
-    settings.queueing.idle_timeout = 1.0
+    # Hundreds of objects come at once when we start: the task that each of them has is to be gone soon after.
+    settings.queueing.idle_timeout = 0.1
     settings.persistence.finalizer = "koukan.io/operator"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="koukan.io")
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="koukan.io")
