@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class _DevApp:
         if self._options.once:
             self.stopping.set()
         else:
-            show(_NEXT.format(mx=self._stack.ports.mx, rest=self._stack.ports.router))
+            show(_NEXT.format(koukan=_program(), mx=self._stack.ports.mx, rest=self._stack.ports.router))
 
     async def stop(self) -> None:
         await self._stack.stop()
@@ -80,9 +81,16 @@ class _DevApp:
 
 _NEXT = """
 Now send some yourself, from another terminal (Ctrl-C here ends everything):
-  koukan send --url http://127.0.0.1:{rest}/senders/submission/transactions --from ann@example.com --to bob@example.net
+  {koukan} send --url http://127.0.0.1:{rest}/senders/submission/transactions --from ann@example.com \\
+    --to bob@example.net --subject Hi --text Hello --attach README.md
+  the same --to unknown@example.net bounces; --to bob@rest-application.example.com is parsed for the sample receiver
   swaks --server 127.0.0.1:{mx} --from ann@example.net --to bob@rest-application.example.com
 """
+
+
+def _program() -> str:
+    """How this command was called, so that what we print can be typed."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "koukan" else "koukan"
 
 
 def show(line: str) -> None:

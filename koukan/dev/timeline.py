@@ -51,7 +51,7 @@ class Timeline:
             self._show(f"    transaction {transaction}\n    {lines[-1]}")
 
     def _print(self, event: dict[str, Any]) -> None:
-        transaction = str(event.get("transaction"))
+        transaction = str(event.get("transaction") or "unknown: it has no Received header of a router")
         rcpt = event.get("rcpt_to")
         self._show(
             _title(
@@ -82,4 +82,5 @@ def _attempt(event: dict[str, Any]) -> str:
     kind = "client's transaction" if event.get("kind") == "interactive" else f"attempt {event.get('attempt', 1)}"
     hop = f" by {event['next_hop']}" if event.get("next_hop") else ""
     retry = f", again in {event['retry_in']} s" if event.get("retry_in") else ""
-    return f"{clock}  {kind}: {event.get('result')} after {event.get('seconds')} s{hop}: {event.get('answer')}{retry}"
+    result = f"failed ({event.get('reason')})" if event.get("result") == "failed" else event.get("result")
+    return f"{clock}  {kind}: {result} after {event.get('seconds')} s{hop}: {event.get('answer')}{retry}"
