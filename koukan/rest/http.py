@@ -121,6 +121,6 @@ def joined(base: str, reference: str) -> str:
         url = URL(base).join(URL(reference, encoded=True))
     except ValueError as error:
         raise UpstreamError(f"{base} answered with {reference[:200]!r}, which is no URL: {error}") from None
-    if url.scheme not in ("http", "https"):
+    if not reference or url.scheme not in ("http", "https"):
         raise UpstreamError(f"{base} answered with {reference[:200]!r}, which is no URL of HTTP")
     return str(url)

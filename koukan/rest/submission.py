@@ -18,7 +18,7 @@ from yarl import URL
 from koukan.errors import InvalidDocument, UpstreamError
 from koukan.model import Response
 from koukan.model.documents import TransactionDocument, parse_transaction
-from koukan.rest.http import HttpClients, exchange
+from koukan.rest.http import HttpClients, exchange, joined
 
 #: seconds of one long poll
 _POLL = 20
@@ -81,22 +81,32 @@ class Submission:
         )
         if answer.status != 201:
             raise UpstreamError(f"{self._url} answered {answer}")
-        location = str(URL(self._url).join(URL(answer.headers["location"])))
+        location = joined(self._url, answer.headers.get("location", ""))
         progress = Progress(location, rcpt_to, _parse(answer.body))
         await self._upload(progress, message)
         return progress
 
     async def follow(self, progress: Progress, timeout: float) -> AsyncIterator[Progress]:
-        """The transaction each time it changes, until it is final or `timeout` seconds are over. Raises UpstreamError."""
+        """The transaction each time it changes, until it is final or `timeout` seconds are over.
+
+        A server that is in trouble is asked again, since it may be back soon. Raises UpstreamError when it is not.
+        """
         deadline = time.monotonic() + timeout
         etag = ""
+        trouble: UpstreamError | None = None
         while (left := deadline - time.monotonic()) > 0:
             asked = time.monotonic()
             headers = {"request-timeout": str(max(1, min(_POLL, int(left))))}
             if etag:
                 headers["if-none-match"] = etag
-            answer = await exchange(self._http, "GET", progress.location, None, headers)
-            if answer.status == 200 and answer.headers.get("etag") != etag:
+            try:
+                answer = await exchange(self._http, "GET", progress.location, None, headers)
+                trouble = None if answer.status < 500 else UpstreamError(f"{progress.location} answered {answer}")
+            except UpstreamError as error:
+                trouble = error
+            if trouble is not None:
+                await asyncio.sleep(min(_SPACING, left))
+            elif answer.status == 200 and answer.headers.get("etag") != etag:
                 etag = answer.headers.get("etag", "")
                 progress.document = _parse(answer.body)
                 yield progress
@@ -106,6 +116,8 @@ class Submission:
                 raise UpstreamError(f"{progress.location} answered {answer}")
             else:
                 await asyncio.sleep(max(0.0, min(_SPACING, left) - (time.monotonic() - asked)))
+        if trouble is not None:
+            raise trouble
 
     def _body(self, message: Message) -> Mapping[str, Any] | None:
         if message.spec is None:
@@ -122,8 +134,8 @@ class Submission:
         files = {**message.files, **({"body": message.eml} if message.eml is not None else {})}
         for name, place in places.items():
             if not place.finalized and name in files:
-                await self._put(str(URL(progress.location).join(URL(place.uri))), files[name])
-        self._reuse = {name: URL(place.uri).path for name, place in places.items()}
+                await self._put(joined(progress.location, place.uri), files[name])
+        self._reuse = {name: URL(joined(progress.location, place.uri)).path for name, place in places.items()}
 
     async def _put(self, uri: str, path: Path) -> None:
         headers = {"content-length": str(_size(path)), "content-type": "application/octet-stream"}
