@@ -39,7 +39,9 @@ UPLOAD_TIMEOUT = 600
 #: bytes of an upload handled at a time
 UPLOAD_SLICE = 256 * 1024
 
-_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)", re.IGNORECASE)
+#: digits of a number of seconds; Python makes an error of its own of numbers with thousands of them
+_DIGITS = 18
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -242,6 +244,6 @@ def _etag(header: str | None) -> str | None:
 def _seconds(header: str | None) -> float:
     if not header:
         return LONG_POLL_LIMIT
-    if not header.strip().isascii() or not header.strip().isdigit():
-        raise BadRequest(f"request-timeout must be whole seconds, got {header!r}")
+    if not header.strip().isascii() or not header.strip().isdigit() or len(header) > _DIGITS:
+        raise BadRequest(f"request-timeout must be whole seconds, got {header[:100]!r}")
     return int(header)

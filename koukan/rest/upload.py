@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from koukan.rest.problems import BadRequest, NotFound, RangeRefused, TooLarge
 from koukan.rest.resource import BlobWriter
 
-_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
+#: digits of a number of bytes; Python makes an error of its own of numbers with thousands of them
+_DIGITS = 18
+_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,6 @@ def _refused(writer: BlobWriter, reason: str) -> RangeRefused:
 def _number(name: str, value: str | None) -> int | None:
     if value is None:
         return None
-    if not value.strip().isascii() or not value.strip().isdigit():
-        raise BadRequest(f"{name} must be a number of bytes, got {value!r}")
+    if not value.strip().isascii() or not value.strip().isdigit() or len(value) > _DIGITS:
+        raise BadRequest(f"{name} must be a number of bytes, got {value[:100]!r}")
     return int(value)

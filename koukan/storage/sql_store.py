@@ -42,6 +42,9 @@ from koukan.storage.writes import Finish
 
 logger = logging.getLogger("koukan.storage")
 
+#: largest number of a session: a client may make up any, and databases make errors of what does not fit
+_LAST_SESSION = 2**31 - 1
+
 
 class SqlStore(Store):
     """See the Store protocol."""
@@ -173,7 +176,7 @@ class SqlStore(Store):
         return StoredBody(self._database, BlobRef(tx.blob_ids[blob], tx.blobs[blob].size))
 
     async def session_uri(self, session_id: int) -> str | None:
-        return await self._session.uri_of(session_id)
+        return await self._session.uri_of(session_id) if 0 < session_id <= _LAST_SESSION else None
 
     async def ping(self) -> None:
         await self._database.fetch(_PING)

@@ -369,6 +369,16 @@ async def test_bad_ranges_are_400(gateway: Gateway, range_: str) -> None:
     assert (await gateway.peer.put(f"{location}/body", b"01234")).status == 200
 
 
+async def test_endless_numbers_are_400(gateway: Gateway) -> None:
+    location, _ = await gateway.peer.create("r", ENVELOPE, {"prefer": f"wait={'0' * 5000}1"})
+    number = "9" * 5000
+    for headers in ({"content-range": f"bytes 0-4/{number}"}, {"x-finalize-blob-length": number}):
+        reply = await gateway.peer.put(f"{location}/body", b"", headers)
+        assert reply.status == 400 and len(reply.text) < 300
+    reply = await request("GET", location, None, {"if-none-match": "1", "request-timeout": number})
+    assert reply.status == 400 and len(reply.text) < 300
+
+
 async def test_a_message_over_the_limit_is_413(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.service, "max_message_size", 10)
     cases: list[tuple[bytes, dict[str, str], list[bytes] | None]] = [
