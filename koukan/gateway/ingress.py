@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from koukan.model import Step, StepResult, Upstream
+from koukan.model import Body, Step, StepResult, Upstream
 from koukan.rest.client import Conversation, RestUpstream, Target
 from koukan.rest.http import HttpClients
 
@@ -53,17 +53,22 @@ class IngressUpstream(Upstream):
         self._refresh_interval = refresh_interval
         self._last_sent = time.monotonic()
         self._busy = False
+        #: the message as long as its client may still be slow with it
+        self._body: Body | None = None
 
     def heartbeat_due(self, now: float) -> bool:
-        return not self._busy and now - self._last_sent > self._refresh_interval
+        waits_for_client = not self._busy or (self._body is not None and not self._body.complete)
+        return waits_for_client and now - self._last_sent > self._refresh_interval
 
     async def step(self, step: Step) -> StepResult:
         self._registry.add(self)
         self._busy = True
+        self._body = step.body
         try:
             result = await self._upstream.step(step)
         finally:
             self._busy = False
+            self._body = None
             self._last_sent = time.monotonic()
         if result.data is not None:
             self._registry.discard(self)

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from koukan import metrics
+from koukan.blob.progress import ProgressBody
 from koukan.model import Body, HostPort, Mailbox, Response, SmtpMeta, Step, StepResult, Upstream
 from koukan.smtp.commands import MAIL_PARAMS, RCPT_PARAMS, parse_path
 from koukan.smtp.incoming import MessageTooLarge, receive_message
@@ -53,6 +55,8 @@ class MailTransaction:
         self._held_mail: Mailbox | None = None
         self._recipients = 0
         self._accepted = 0
+        #: why nothing that follows can succeed: of MAIL, or of recipients as long as none is accepted
+        self._failure: Response | None = None
 
     @property
     def open(self) -> bool:
@@ -76,13 +80,14 @@ class MailTransaction:
         answer = (await self._step(Step(mail_from=mailbox))).mail or _INTERNAL_ERROR
         if answer.failed:
             self.abandon()
+            self._failure = answer
         metrics.count_reply("mail", answer)
         return answer
 
     async def rcpt(self, argument: str | None) -> Response:
         """The reply to RCPT."""
         if self._conversation is None:
-            return _MAIL_FIRST
+            return _MAIL_FIRST if self._failure is None else self._failure.precondition("MAIL")
         mailbox = parse_path(argument, "TO:", RCPT_PARAMS, esmtp=self._conversation.smtp_meta.esmtp)
         if isinstance(mailbox, Response):
             return mailbox
@@ -99,14 +104,18 @@ class MailTransaction:
             answer = result.mail
             self._reopen(held)
         self._accepted += answer.ok
+        if answer.failed and (self._failure is None or answer.temporary):
+            self._failure = answer  # temporary as long as any of them may still become good
         metrics.count_reply("rcpt", answer)
         return answer
 
     def refuses_data(self) -> Response | None:
         """Why DATA cannot come now; None when it can."""
-        if not self.open:
-            return _MAIL_FIRST
-        return None if self._accepted else _RCPT_FIRST
+        if self._accepted:
+            return None
+        if self._failure is not None:
+            return self._failure.precondition("RCPT" if self.open else "MAIL")
+        return _RCPT_FIRST if self.open else _MAIL_FIRST
 
     async def receive(self, reader: asyncio.StreamReader) -> Response:
         """The message up to its final dot, and the reply to it. Raises TimeoutError, ConnectionResetError, BodyAborted."""
@@ -136,8 +145,12 @@ class MailTransaction:
         config = self._listener.config
         upstream = self._upstream
         assert upstream is not None  # since MAIL
+        seconds = config.rcpt_timeout if step.body is None else config.data_timeout
         try:
-            async with asyncio.timeout(config.rcpt_timeout if step.body is None else config.data_timeout):
+            async with asyncio.timeout(seconds) as limit:
+                if step.body is not None and not step.body.complete:
+                    # A long message is no silence: the time for its answer begins when all of it is sent.
+                    step.body = ProgressBody(step.body, partial(_postpone, limit, seconds))
                 return await upstream.step(step)
         except TimeoutError:
             return StepResult.all(step, _NO_ANSWER if step.body is None else _DATA_NO_ANSWER)
@@ -157,5 +170,9 @@ class MailTransaction:
             self._listener.background(self._upstream.cancel())
 
     def _forget(self) -> None:
-        self._upstream = self._held_mail = self._conversation = None
+        self._upstream = self._held_mail = self._conversation = self._failure = None
         self._recipients = self._accepted = 0
+
+
+def _postpone(limit: asyncio.Timeout, seconds: float) -> None:
+    limit.reschedule(asyncio.get_running_loop().time() + seconds)

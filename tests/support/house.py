@@ -98,10 +98,14 @@ def free_port() -> int:
 
 
 class House:
-    """Everything on free ports. `change` may edit the router's document before it is loaded."""
+    """Everything on free ports. `change` and `change_gateway` may edit the documents before they are loaded."""
 
     def __init__(
-        self, directory: Path, database_url: str, change: Callable[[dict[str, Any]], None] = lambda document: None
+        self,
+        directory: Path,
+        database_url: str,
+        change: Callable[[dict[str, Any]], None] = lambda document: None,
+        change_gateway: Callable[[dict[str, Any]], None] = lambda document: None,
     ) -> None:
         self.directory = directory
         self.sink = MailSink()
@@ -110,6 +114,7 @@ class House:
         self.sink_port, self.receiver_port = free_port(), free_port()
         self._database_url = database_url
         self._change = change
+        self._change_gateway = change_gateway
         self._started = AsyncExitStack()
         self.router: RouterApp
         self.gateway: GatewayApp
@@ -186,7 +191,7 @@ class House:
 
     def _gateway_file(self) -> Path:
         senders = [("mx", "ingress", "smtp-mx"), ("msa", "submission", "smtp-msa")]
-        document = {
+        document: dict[str, Any] = {
             "global": {"drain_timeout": 5},
             "rest_listener": {
                 "addr": [LOOPBACK, self.gateway_port],
@@ -204,6 +209,7 @@ class House:
                 ]
             },
         }
+        self._change_gateway(document)
         return self._write("gateway.yaml", document)
 
     def _write(self, name: str, document: dict[str, Any]) -> Path:
