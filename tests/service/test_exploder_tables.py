@@ -20,7 +20,8 @@ MSA, MX = "msa", "mx"
 
 @dataclass(frozen=True)
 class Case:
-    """Recipients, the codes of their replies, the code of the data's reply (None: DATA is refused with the class of its recipients), what follows."""
+    """Recipients, the codes of their replies, the code of the data's reply (None: DATA is refused, in the class of its
+    recipients), what follows."""
 
     mode: str
     rcpts: Sequence[str]
