@@ -11,6 +11,7 @@ import enum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from koukan.errors import InvalidMessage
 from koukan.message.headers import MAX_FIELDS, MAX_HEADER_BYTES, Headers, end_of_headers, parse_headers
@@ -83,6 +84,9 @@ class Splitter:
     A subclass that wants contents overrides `content`. A bound that is exceeded ends the splitting: what follows counts as
     content of the last part, and `exceeded` says which bound it was.
     """
+
+    #: the text of a message that is encoded is taken for the message itself, as Python's email package does
+    opens_encoded_messages: ClassVar[bool] = False
 
     def __init__(self, *, max_parts: int = MAX_PARTS, max_depth: int = MAX_DEPTH) -> None:
         self.root = Part(0, 0)
@@ -218,12 +222,11 @@ class Splitter:
             return
         if part.depth >= self._max_depth:
             part.defects.append("nested too deeply")
-        elif part.encoding not in _TRANSPARENT:
-            part.defects.append("a container must not be encoded")
-            self._enter_multipart(part)
-        elif part.maintype == "message":
+        elif part.maintype == "message" and (self.opens_encoded_messages or part.encoding in _TRANSPARENT):
             self._open_child(part.start)
         else:
+            if part.encoding not in _TRANSPARENT:
+                part.defects.append("a container must not be encoded")
             self._enter_multipart(part)
 
     def _enter_multipart(self, part: Part) -> None:

@@ -55,6 +55,8 @@ class Verdict:
 class _Scan(Splitter):
     """Finds the parts, and whether what claims to be base64 is (RFC 2045 §6.8)."""
 
+    opens_encoded_messages = True
+
     def __init__(self) -> None:
         super().__init__()
         self._part: Part | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import process_time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from koukan.blob.bodies import BytesBody
@@ -283,6 +283,9 @@ PIECES = st.sampled_from(
 
 
 @settings(max_examples=300)
+@example(b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n")
+@example(b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nX: y\r\n")
+@example(b"Content-Type: message/delivery-status\r\nContent-Transfer-Encoding: base64\r\n\r\nX: y\r\n\r\nX: y\r\n")
 @given(st.lists(PIECES, max_size=20).map(b"".join))
 def test_what_python_finds_nothing_wrong_with_is_high(data: bytes) -> None:
     message = HEAD + data
