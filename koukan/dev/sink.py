@@ -107,6 +107,10 @@ class MailSink:
         """Answer RCPT so for local parts that begin with `prefix`, from now on."""
         self._at_rcpt[prefix] = answer
 
+    def take(self, prefix: str) -> None:
+        """Take those recipients again."""
+        del self._at_rcpt[prefix]
+
     def _session(self) -> SMTP:
         # aiosmtpd asks DNS for its own name unless it is given one.
         session = SMTP(self, hostname="sink.localhost", data_size_limit=MESSAGE_LIMIT, enable_SMTPUTF8=True, timeout=60)
