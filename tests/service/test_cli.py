@@ -122,10 +122,14 @@ async def test_a_router_that_cannot_start_says_why_in_one_line(
     assert reason in line and "s3cret" not in ended.errors
 
 
-@pytest.mark.parametrize("command", ["router", "gateway", "check"])
 @pytest.mark.parametrize(
-    ("text", "reason"),
-    [("sender: [", ":1: broken YAML"), ("", "must be a YAML mapping"), (None, "cannot read the configuration")],
+    ("command", "text", "reason"),
+    [
+        ("check", "sender: [", ":1: broken YAML"),
+        ("check", None, "cannot read the configuration"),
+        ("router", "", "must be a YAML mapping"),
+        ("gateway", "sender: [", ":1: broken YAML"),
+    ],
 )
 async def test_a_file_that_cannot_be_used(tmp_path: Path, command: str, text: str | None, reason: str) -> None:
     path = tmp_path / "broken.yaml"

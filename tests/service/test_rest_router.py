@@ -27,8 +27,15 @@ SUCCESS = "upstream response success"
 
 @pytest.fixture
 async def house(tmp_path: Path, sqlite_url: str) -> AsyncIterator[House]:
-    async with House(tmp_path, sqlite_url, lambda document: document["storage"].update(cache_ttl=0.5)) as house:
+    async with House(tmp_path, sqlite_url, quick, quick) as house:
         yield house
+
+
+def quick(document: dict[str, Any]) -> None:
+    """What is left over when a test ends, and what is over, is not kept for long."""
+    document["global"]["drain_timeout"] = 0.1
+    if "storage" in document:
+        document["storage"]["cache_ttl"] = 0.5
 
 
 @pytest.fixture
@@ -350,7 +357,10 @@ async def pair(tmp_path: Path, postgres_url: str) -> AsyncIterator[tuple[House, 
     """Two houses around one database."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    async with House(tmp_path / "one", postgres_url) as one, House(tmp_path / "two", postgres_url) as two:
+    async with (
+        House(tmp_path / "one", postgres_url, quick, quick) as one,
+        House(tmp_path / "two", postgres_url, quick, quick) as two,
+    ):
         yield one, two
 
 
@@ -365,6 +375,15 @@ async def test_another_replica_points_to_the_owner(pair: tuple[House, House], se
         reply = await request(method, elsewhere + path, None if method == "GET" else b"", {"if-match": "1"})
         assert (reply.status, reply.headers["location"], reply.body) == (308, location + path, b"")
     assert created.status == 201
+
+
+@pytest.mark.parametrize("tx_id", ["%00", "ffffffff-x", "80000000-x", "ffffffffffffffffff-x", "1-%00", "0-x"])
+async def test_ids_that_cannot_be_are_404_with_postgresql_too(pair: tuple[House, House], tx_id: str) -> None:
+    for method, path in (("GET", ""), ("PUT", "/body"), ("PUT", "/blob/%00")):
+        reply = await request(method, f"{pair[0].rest}/transactions/{tx_id}{path}", None if method == "GET" else b"x")
+        assert reply.status == 404, reply.text
+    document = {**ENVELOPE, "body": {"reuse_uri": f"/transactions/{tx_id}/body"}}
+    assert (await post(pair[0], document)).status == 400
 
 
 async def test_any_replica_serves_what_nobody_holds(pair: tuple[House, House]) -> None:
