@@ -66,16 +66,19 @@ class ChainRun(Upstream):
         self._ended = False
 
     async def step(self, step: Step) -> StepResult:
+        begin = len(self._tx.recipients)
         try:
             return await self._step(step)
         except BodyAborted:
-            return StepResult.all(step, _BODY_ABORTED)
+            failure = _BODY_ABORTED
         except InvalidMessage as error:
-            return StepResult.all(step, Response(550, f"5.6.0 {error}"))
+            failure = Response(550, f"5.6.0 {error}")
         except Exception:
             logger.exception("%s: internal error in chain %s", self._tx.id, self._chain.name)
             self._tx.internal_error = True
-            return StepResult.all(step, _INTERNAL_ERROR)
+            failure = _INTERNAL_ERROR
+        self._note_failure(step, failure, begin)
+        return StepResult.all(step, failure)
 
     async def heartbeat(self) -> None:
         await self._upstream.heartbeat()
@@ -104,6 +107,19 @@ class ChainRun(Upstream):
         self._data_answered = step.body is not None
         result.rcpt = [r.response or _RCPT_OK for r in recipients]
         return result
+
+    def _note_failure(self, step: Step, failure: Response, begin: int) -> None:
+        """All of a step was answered so: what comes later does not go on without it, and fails with its class.
+
+        `begin`: index of the step's first recipient.
+        """
+        recipients = self._tx.recipients
+        if step.mail_from is not None:
+            self._mail_failure = failure
+        for mailbox in step.rcpt_to[len(recipients) - begin :]:
+            recipients.append(Recipient(mailbox, len(recipients)))
+        for recipient in recipients[begin:]:
+            recipient.response = failure
 
     async def _body_step(self, body: Body, result: StepResult, accepted: Sequence[Recipient]) -> None:
         # With everything at hand, one exchange upstream carries it all; a body still to come must not hold the
