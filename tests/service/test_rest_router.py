@@ -6,7 +6,6 @@ import asyncio
 import email
 import email.policy
 import json
-import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from koukan.dev.files import prepare
-from tests.support.house import House, eventually
+from tests.support.house import House, eventually, quick_end
 from tests.support.smtp_dialogue import message
 from tests.support.stores import transaction
-from tests.support.wire import JSON, Peer, Reply, View, request
+from tests.support.wire import JSON, Peer, Reply, View, body_uri, request
 
 ENVELOPE = {"mail_from": {"m": "ann@example.net"}, "rcpt_to": [{"m": "bob@example.com"}]}
 MESSAGE = message("rest")
@@ -27,15 +25,8 @@ SUCCESS = "upstream response success"
 
 @pytest.fixture
 async def house(tmp_path: Path, sqlite_url: str) -> AsyncIterator[House]:
-    async with House(tmp_path, sqlite_url, quick, quick) as house:
+    async with House(tmp_path, sqlite_url, quick_end, quick_end) as house:
         yield house
-
-
-def quick(document: dict[str, Any]) -> None:
-    """What is left over when a test ends, and what is over, is not kept for long."""
-    document["global"]["drain_timeout"] = 0.1
-    if "storage" in document:
-        document["storage"]["cache_ttl"] = 0.5
 
 
 @pytest.fixture
@@ -46,11 +37,6 @@ def peer(house: House) -> Peer:
 async def post(house: House, document: Any, sender: str = "submission") -> Reply:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return await request("POST", f"{house.rest}/senders/{sender}/transactions", body, JSON)
-
-
-def body_uri(reply: Reply) -> str:
-    uri: str = reply.json["body"]["blob_status"]["uri"]
-    return uri
 
 
 # --- one-shot ---------------------------------------------------------------------------------------------------------------
@@ -347,75 +333,3 @@ async def test_a_transaction_that_was_never_attempted_has_no_attempt_count(house
     peer.views["/transactions/waiting"] = View({})
     seen = await peer.get(f"{house.rest}/transactions/waiting")
     assert seen.status == 200 and "attempt_count" not in seen.json and seen.json["rcpt_to"] == [{}]
-
-
-# --- several routers --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def pair(tmp_path: Path, postgres_url: str) -> AsyncIterator[tuple[House, House]]:
-    """Two houses around one database."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    async with (
-        House(tmp_path / "one", postgres_url, quick, quick) as one,
-        House(tmp_path / "two", postgres_url, quick, quick) as two,
-    ):
-        yield one, two
-
-
-@pytest.mark.parametrize("sender", [("submission", None), ("ingress", "smtp-mx")])
-async def test_another_replica_points_to_the_owner(pair: tuple[House, House], sender: tuple[str, str | None]) -> None:
-    one, two = pair
-    name, tag = sender
-    document = {**ENVELOPE, **({} if tag is None else {"sender": {"tag": tag}})}
-    location, created = await Peer(one.rest).create(name, document)
-    elsewhere = location.replace(one.rest, two.rest)
-    for method, path in (("GET", ""), ("PATCH", ""), ("PUT", "/body"), ("POST", "/cancel")):
-        reply = await request(method, elsewhere + path, None if method == "GET" else b"", {"if-match": "1"})
-        assert (reply.status, reply.headers["location"], reply.body) == (308, location + path, b"")
-    assert created.status == 201
-
-
-@pytest.mark.parametrize("tx_id", ["%00", "ffffffff-x", "80000000-x", "ffffffffffffffffff-x", "1-%00", "0-x"])
-async def test_ids_that_cannot_be_are_404_with_postgresql_too(pair: tuple[House, House], tx_id: str) -> None:
-    for method, path in (("GET", ""), ("PUT", "/body"), ("PUT", "/blob/%00")):
-        reply = await request(method, f"{pair[0].rest}/transactions/{tx_id}{path}", None if method == "GET" else b"x")
-        assert reply.status == 404, reply.text
-    document = {**ENVELOPE, "body": {"reuse_uri": f"/transactions/{tx_id}/body"}}
-    assert (await post(pair[0], document)).status == 400
-
-
-async def test_any_replica_serves_what_nobody_holds(pair: tuple[House, House]) -> None:
-    one, two = pair
-    location, created = await Peer(one.rest).create("submission", ENVELOPE)
-    await Peer(one.rest).put(body_uri(created), MESSAGE[:50], {"content-range": "bytes 0-49/*"})
-    await one.router.stop()
-    elsewhere = location.replace(one.rest, two.rest)
-    seen = await request("GET", elsewhere)
-    assert seen.status == 200 and seen.json["body"]["blob_status"]["uri"].startswith(two.rest)
-    rest = {"content-range": f"bytes 50-{len(MESSAGE) - 1}/{len(MESSAGE)}"}
-    assert (await request("PUT", f"{elsewhere}/body", MESSAGE[50:], rest)).status == 200
-    await two.arrived(1)
-    assert two.sink.received[0].content.endswith(MESSAGE)
-    await one.start_router()
-    reply = await request("GET", location)
-    assert reply.status == 200 and reply.json["attempt_count"] == 2
-
-
-async def test_the_listener_speaks_tls_when_it_has_a_certificate(tmp_path: Path, sqlite_url: str) -> None:
-    prepare(tmp_path)
-
-    def with_tls(document: dict[str, Any]) -> None:
-        listener = document["rest_listener"]
-        listener.update(cert=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key"))
-        listener["session_uri"] = listener["session_uri"].replace("http:", "https:")
-
-    trusting = ssl.create_default_context(cafile=str(tmp_path / "tls.crt"))
-    trusting.check_hostname = False
-    async with House(tmp_path, sqlite_url, with_tls) as house:
-        peer = Peer(house.rest.replace("http:", "https:"), trusting)
-        location, created = await peer.create("submission", ENVELOPE)
-        assert location.startswith("https://") and body_uri(created).startswith("https://")
-        await peer.put(body_uri(created), MESSAGE)
-        await peer.until(location, "final_attempt_reason")

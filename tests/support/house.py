@@ -218,6 +218,13 @@ class House:
         return path
 
 
+def quick_end(document: dict[str, Any]) -> None:
+    """What is left over when a test ends, and what is over, is not kept for long."""
+    document["global"]["drain_timeout"] = 0.1
+    if "storage" in document:
+        document["storage"]["cache_ttl"] = 0.5
+
+
 async def eventually(true: Callable[[], bool], timeout: float = 20.0, *, every: float = 0.02) -> None:
     """Wait until something outside of our reach has become true."""
     deadline = time.monotonic() + timeout

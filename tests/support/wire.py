@@ -35,6 +35,12 @@ class Reply:
         return self.body.decode()
 
 
+def body_uri(reply: Reply) -> str:
+    """Where the body of a transaction is uploaded."""
+    uri: str = reply.json["body"]["blob_status"]["uri"]
+    return uri
+
+
 async def request(
     method: str,
     url: str,
