@@ -8,7 +8,7 @@ from typing import Any
 
 from koukan.blob.bodies import BytesBody
 from koukan.chain.engine import Chain, ChainRun
-from koukan.chain.filter import Context, Filter, Sink
+from koukan.chain.filter import Context, Filter, SideChains, Sink
 from koukan.chain.plugins import Plugins
 from koukan.chain.registry import build_filter
 from koukan.chain.transaction import Recipient, Route, Transaction
@@ -76,6 +76,28 @@ class StaticRoute(Filter):
         domain = recipient.mailbox.address.rpartition("@")[2]
         hosts = tuple(HostPort(domain, h.port) if h.host == "@" else h for h in self._hosts)
         tx.route = Route(RestEndpoint(name="gateway", endpoint="http://gateway.invalid/"), hosts)
+
+
+class RecordedSides(SideChains):
+    """Keeps what is opened; copies go into a recording sink each."""
+
+    def __init__(self, **answers: Response) -> None:
+        self.answers = {key.replace("_at_", "@").replace("_", "."): answer for key, answer in answers.items()}
+        self.waited: dict[str, RecordingSink] = {}
+        self.stored: dict[str, RecordingSink] = {}
+        self.senders: list[Sender] = []
+
+    def open(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
+        return self._open(self.waited, tx, sender, copy_id)
+
+    def open_stored(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
+        return self._open(self.stored, tx, sender, copy_id)
+
+    def _open(self, copies: dict[str, RecordingSink], tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
+        assert copy_id not in copies
+        self.senders.append(sender)
+        copies[copy_id] = RecordingSink(self.answers)
+        return copies[copy_id].open(tx)
 
 
 def make_context(resolver: Resolver | None = None, **config: Any) -> Context:

@@ -5,39 +5,25 @@ from __future__ import annotations
 import pytest
 
 from koukan.chain.engine import ChainRun
-from koukan.chain.filter import Context, SideChains
+from koukan.chain.filter import Context
 from koukan.chain.transaction import Transaction
-from koukan.model import Response, Sender, Upstream
-from tests.support.chains import MESSAGE, RecordingSink, make_chain, make_context, make_step, make_transaction
+from koukan.model import Response, Sender
+from tests.support.chains import (
+    MESSAGE,
+    RecordedSides,
+    RecordingSink,
+    make_chain,
+    make_context,
+    make_step,
+    make_transaction,
+)
 
 FAILED = Response(550, "5.1.1 unknown")
 BUSY = Response(451, "4.3.0 busy")
 
 
-class Sides(SideChains):
-    """Keeps what is opened; copies go into a recording sink each."""
-
-    def __init__(self, **answers: Response) -> None:
-        self.answers = {key.replace("_at_", "@").replace("_", "."): answer for key, answer in answers.items()}
-        self.waited: dict[str, RecordingSink] = {}
-        self.stored: dict[str, RecordingSink] = {}
-        self.senders: list[Sender] = []
-
-    def open(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
-        return self._open(self.waited, tx, sender, copy_id)
-
-    def open_stored(self, tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
-        return self._open(self.stored, tx, sender, copy_id)
-
-    def _open(self, copies: dict[str, RecordingSink], tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
-        assert copy_id not in copies
-        self.senders.append(sender)
-        copies[copy_id] = RecordingSink(self.answers)
-        return copies[copy_id].open(tx)
-
-
 def start(
-    sides: Sides, sink: RecordingSink, *, stored: bool = False, earlier: int = 0, filters: int = 1
+    sides: RecordedSides, sink: RecordingSink, *, stored: bool = False, earlier: int = 0, filters: int = 1
 ) -> tuple[Transaction, ChainRun]:
     item = {"filter": "add_route", "sender": "archive", "tag": "copy", "store_and_forward": stored}
     base = make_context()
@@ -56,7 +42,7 @@ WHOLE = (["ann@a.example"], ["bob@b.example"], [MESSAGE])
 
 async def test_the_copy_has_what_the_original_has() -> None:
     for stored in (False, True):
-        sides, sink = Sides(), RecordingSink()
+        sides, sink = RecordedSides(), RecordingSink()
         _, run = start(sides, sink, stored=stored)
         result = await run.step(make_step("ann@a.example", ["bob@b.example"], MESSAGE))
         assert result.data == Response(250, "ok")
@@ -67,7 +53,7 @@ async def test_the_copy_has_what_the_original_has() -> None:
 
 
 async def test_step_by_step() -> None:
-    sides, sink = Sides(), RecordingSink()
+    sides, sink = RecordedSides(), RecordingSink()
     _, run = start(sides, sink)
     assert (await run.step(make_step("ann@a.example"))).mail == Response(250, "ok")
     assert (await run.step(make_step(rcpt_to=["bob@b.example"]))).rcpt == [Response(250, "ok")]
@@ -77,7 +63,7 @@ async def test_step_by_step() -> None:
 
 @pytest.mark.parametrize("failure", [FAILED, BUSY])
 async def test_a_failure_of_the_copys_recipient_is_the_originals(failure: Response) -> None:
-    sides, sink = Sides(bob_at_b_example=failure), RecordingSink()
+    sides, sink = RecordedSides(bob_at_b_example=failure), RecordingSink()
     _, run = start(sides, sink)
     result = await run.step(make_step("ann@a.example", ["bob@b.example", "eve@b.example"], MESSAGE))
     assert result.mail == Response(250, "ok")
@@ -88,7 +74,7 @@ async def test_a_failure_of_the_copys_recipient_is_the_originals(failure: Respon
 
 @pytest.mark.parametrize("failure", [FAILED, BUSY])
 async def test_a_failure_of_the_copys_reverse_path_is_the_recipients(failure: Response) -> None:
-    sides, sink = Sides(ann_at_a_example=failure), RecordingSink()
+    sides, sink = RecordedSides(ann_at_a_example=failure), RecordingSink()
     _, run = start(sides, sink)
     result = await run.step(make_step("ann@a.example", ["bob@b.example"], MESSAGE))
     assert result.rcpt == [Response(failure.code, f"{failure.message} (AddRouteFilter upstream)")]
@@ -99,7 +85,7 @@ async def test_a_failure_of_the_copys_reverse_path_is_the_recipients(failure: Re
 
 @pytest.mark.parametrize("failure", [FAILED, BUSY])
 async def test_a_failure_of_the_copys_data_is_the_originals(failure: Response) -> None:
-    sides, sink = Sides(data=failure), RecordingSink()
+    sides, sink = RecordedSides(data=failure), RecordingSink()
     _, run = start(sides, sink)
     result = await run.step(make_step("ann@a.example", ["bob@b.example"], MESSAGE))
     assert result.rcpt[0].ok
@@ -108,14 +94,14 @@ async def test_a_failure_of_the_copys_data_is_the_originals(failure: Response) -
 
 
 async def test_the_success_of_the_copy_is_not_reported() -> None:
-    sides, sink = Sides(), RecordingSink({"data": BUSY})
+    sides, sink = RecordedSides(), RecordingSink({"data": BUSY})
     _, run = start(sides, sink)
     assert (await run.step(make_step("ann@a.example", ["bob@b.example"], MESSAGE))).data == BUSY
 
 
 async def test_the_copy_gets_no_body_when_every_recipient_of_the_original_fails() -> None:
     for stored in (False, True):
-        sides, sink = Sides(), RecordingSink({"bob@b.example": FAILED})
+        sides, sink = RecordedSides(), RecordingSink({"bob@b.example": FAILED})
         _, run = start(sides, sink, stored=stored)
         await run.step(make_step("ann@a.example", ["bob@b.example"]))
         result = await run.step(make_step(body=MESSAGE))
@@ -127,7 +113,7 @@ async def test_the_copy_gets_no_body_when_every_recipient_of_the_original_fails(
 
 
 async def test_the_copy_ends_with_the_original() -> None:
-    sides = Sides()
+    sides = RecordedSides()
     _, run = start(sides, RecordingSink())
     await run.step(make_step("ann@a.example", ["bob@b.example"]))
     await run.cancel()
@@ -136,7 +122,7 @@ async def test_the_copy_ends_with_the_original() -> None:
 
 
 async def test_an_original_that_never_began_ends_quietly() -> None:
-    sides = Sides()
+    sides = RecordedSides()
     _, run = start(sides, RecordingSink())
     await run.cancel()
     assert sides.waited == {}
@@ -146,7 +132,7 @@ async def test_an_original_that_never_began_ends_quietly() -> None:
 
 
 async def test_the_queued_copy_goes_to_accepted_recipients_only() -> None:
-    sides, sink = Sides(), RecordingSink({"bob@b.example": FAILED})
+    sides, sink = RecordedSides(), RecordingSink({"bob@b.example": FAILED})
     _, run = start(sides, sink, stored=True)
     await run.step(make_step("ann@a.example", ["bob@b.example", "eve@b.example"]))
     assert sides.stored == {}
@@ -155,7 +141,7 @@ async def test_the_queued_copy_goes_to_accepted_recipients_only() -> None:
 
 
 async def test_a_copy_that_cannot_be_stored_is_a_temporary_failure() -> None:
-    sides, sink = Sides(data=BUSY), RecordingSink()
+    sides, sink = RecordedSides(data=BUSY), RecordingSink()
     _, run = start(sides, sink, stored=True)
     result = await run.step(make_step("ann@a.example", ["bob@b.example"], MESSAGE))
     assert result.data == Response(451, "4.3.0 busy (AddRouteFilter upstream)")
@@ -169,7 +155,7 @@ async def test_a_copy_that_cannot_be_stored_is_a_temporary_failure() -> None:
 async def test_copies_have_the_same_ids_in_every_attempt(stored: bool) -> None:
     ids: list[list[str]] = []
     for earlier in (0, 1):
-        sides = Sides()
+        sides = RecordedSides()
         _, run = start(sides, RecordingSink(), stored=stored, earlier=earlier, filters=2)
         await run.step(make_step("ann@a.example", ["bob@b.example"], MESSAGE))
         ids.append([*sides.waited, *sides.stored])
@@ -181,7 +167,7 @@ async def test_copies_have_the_same_ids_in_every_attempt(stored: bool) -> None:
 async def test_a_queued_copy_keeps_its_id_when_another_recipient_is_refused_later() -> None:
     ids: list[list[str]] = []
     for refused in ({}, {"bob@b.example": BUSY}):
-        sides = Sides()
+        sides = RecordedSides()
         _, run = start(sides, RecordingSink(refused), stored=True)
         await run.step(make_step("ann@a.example", ["bob@b.example", "eve@b.example"]))
         await run.step(make_step(body=MESSAGE))
