@@ -161,7 +161,7 @@ def _render_date(name: str, value: object) -> bytes:
     if isinstance(value, str):
         try:
             moment = parsedate_to_datetime(check_text(f"header {name}", value))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InvalidMessage(f"header {name}: {value[:200]!r} is no date") from None
         return render_text(name, format_date(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
     if not isinstance(value, dict):

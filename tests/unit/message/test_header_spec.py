@@ -110,6 +110,8 @@ def test_no_headers(nothing: object) -> None:
         ([["date", {"unix_secs": 1, "tz_offset": "x"}]], "tz_offset must be a number"),
         ([["date", 1]], "must be {"),
         ([["date", "tomorrow"]], "is no date"),
+        ([["date", f"Mon, 01 Jan 2024 00:00:00 +{10**15}"]], "is no date"),
+        ([["date", f"1 Jan {10**20} 00:00:00"]], "is no date"),
         ([["message-id", []]], "must be one id"),
         ([["message-id", ["a@b", "c@d"]]], "must be one id"),
         ([["references", [1]]], "id must be a string"),
