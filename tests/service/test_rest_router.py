@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.house import House, eventually, quick_end
+from tests.support.house import LOOPBACK, House, eventually, quick_end
 from tests.support.smtp_dialogue import message
 from tests.support.stores import transaction
 from tests.support.wire import JSON, Peer, Reply, View, body_uri, request
@@ -125,6 +125,26 @@ async def test_two_uploads_of_the_same_body_at_once(house: House, peer: Peer) ->
     assert house.sink.received[0].content.endswith(content)
 
 
+@pytest.mark.parametrize("sender", [("submission", None), ("ingress", "smtp-mx")])
+async def test_an_upload_that_broke_off_is_sent_again(house: House, peer: Peer, sender: tuple[str, str | None]) -> None:
+    content = MESSAGE + (bytes(range(47, 127)) + b"\r\n") * 20_000
+    name, tag = sender
+    location, created = await peer.create(name, {**ENVELOPE, **({} if tag is None else {"sender": {"tag": tag}})})
+    path = body_uri(created).removeprefix(house.rest)
+    _, writer = await asyncio.open_connection(LOOPBACK, house.router_port)
+    writer.write(f"PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n".encode())
+    writer.write(content[:1_000_000])
+    await writer.drain()
+    resource = house.router.dispatcher.deliveries[location.rpartition("/")[2]].resource
+    await eventually(lambda: resource.blobs["body"].size > 0, 10)
+    writer.close()
+    reply = await peer.put(body_uri(created), content)
+    assert reply.status == 200 and reply.headers["content-range"].endswith(f"/{len(content)}")
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["final_attempt_reason"] == SUCCESS
+    assert house.sink.received[0].content.endswith(content)
+
+
 async def test_an_empty_body(house: House, peer: Peer) -> None:
     location, created = await peer.create("submission", ENVELOPE)
     reply = await peer.put(body_uri(created), b"")
@@ -163,6 +183,18 @@ async def test_a_long_poll_on_a_finished_transaction_waits_and_says_304(house: H
     assert (await peer.get(location, etag, 1)).status == 304
     assert time.monotonic() - started > 0.9
     assert (await peer.get(location, f'"{etag}"', 0)).status == 304
+
+
+async def test_a_body_that_follows_at_once_is_always_noticed(house: House, peer: Peer) -> None:
+    async def submit() -> str:
+        location, created = await peer.create("submission", ENVELOPE)
+        await peer.put(body_uri(created), MESSAGE)
+        reason: str = (await peer.until(location, "final_attempt_reason")).json["final_attempt_reason"]
+        return reason
+
+    for _ in range(4):
+        assert set(await asyncio.gather(*(submit() for _ in range(40)))) == {SUCCESS}
+    assert len(house.sink.received) == 160
 
 
 # --- create -----------------------------------------------------------------------------------------------------------------
