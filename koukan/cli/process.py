@@ -10,7 +10,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import uvloop
@@ -53,21 +53,38 @@ def run(coroutine: Coroutine[Any, Any, int]) -> int:
         return EXIT_FAILED
 
 
-async def serve(app: App, ready: Callable[[], Awaitable[None]] | None = None) -> int:
+async def serve(app: App, ready: Callable[[], Coroutine[Any, Any, None]] | None = None) -> int:
     """Start the program, run it until SIGTERM, SIGINT or its own wish to stop, stop it."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopping.set)
-    await app.start()
+    if not await _unless_stopped(app, app.start()):
+        return EXIT_OK
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     try:
-        if ready is not None:
-            await ready()
-        await app.stopping.wait()
+        if ready is None or await _unless_stopped(app, ready()):
+            await app.stopping.wait()
     finally:
         await app.stop()
     return EXIT_OK
+
+
+async def _unless_stopped(app: App, work: Coroutine[Any, Any, None]) -> bool:
+    """Do it to its end. False: the program was told to stop first, and the work has been cancelled."""
+    task, told = asyncio.ensure_future(work), asyncio.ensure_future(app.stopping.wait())
+    try:
+        await asyncio.wait([task, told], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        if task.cancelled():
+            return False
+        await task
+        return True
+    finally:
+        told.cancel()
+        task.cancel()
 
 
 def set_up_logging(loaded: Loaded[Any], stanza: dict[str, Any] | None) -> None:

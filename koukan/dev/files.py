@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from koukan.dev.output import make_directory
+
 #: the one user of the submission ports, and its password
 USER = "koukan"
 #: certificates are made anew with the directory; a year outlives any of them
@@ -51,7 +53,7 @@ def environment(directory: Path, ports: Ports) -> dict[str, str]:
 
 def prepare(directory: Path) -> None:
     """Make the directory and what the configurations expect in it."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     digest = hashlib.sha256(USER.encode()).hexdigest()
     (directory / "users.json").write_text(json.dumps({USER: digest}))
     if not (directory / "tls.key").exists():

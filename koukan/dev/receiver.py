@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from koukan.dev.output import make_directory
 from koukan.listener import HttpListener
 from koukan.model import HostPort
 
@@ -60,7 +61,7 @@ class Receiver:
     async def start(self, address: HostPort) -> None:
         """Listen. Raises StartupError when the address is taken."""
         if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory)
         app = web.Application(client_max_size=UPLOAD_LIMIT)
         app.router.add_post("/senders/{sender}/transactions", self._create)
         app.router.add_post("/mail", self._create)

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from koukan.dev.output import make_directory
 from koukan.errors import StartupError
 from koukan.model import HostPort
 
@@ -83,7 +84,7 @@ class MailSink:
     async def start(self, address: HostPort) -> None:
         """Listen. Raises StartupError when the address is taken."""
         if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory)
             kept = [int(path.stem) for path in self._directory.glob("[0-9]*.eml")]
             self._numbers = itertools.count(max(kept, default=0) + 1)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import partial
 
 from koukan import metrics
@@ -66,6 +67,8 @@ class GatewayApp:
             await admin.start(config.admin_listener.addr)
         self.rest = parts.add(RestServer(self.service, slice_size=listener.chunk_size), RestServer.stop)
         await self.rest.start(listener.addr, tls)
+        for output in config.rest_output:
+            clients.trust(output.verify)  # a CA file that cannot be used shows now, not with the first mail
         outputs = {output.name: output for output in config.rest_output}
         for service in config.smtp_listener.services:
             open_upstream = partial(self._open_rest, service, outputs[service.endpoint])
@@ -80,8 +83,9 @@ class GatewayApp:
         """Drain: take nothing new, let messages in flight finish within `drain_timeout`."""
         timeout = self.config.global_.drain_timeout
         self.service.drain()
+        deadline = time.monotonic() + timeout
         await asyncio.gather(*(listener.drain(timeout) for listener in self.listeners))
-        await self.service.finish(timeout)
+        await self.service.finish(max(0.0, deadline - time.monotonic()))
         await self._parts.stop()
         logger.info("gateway stopped")
 

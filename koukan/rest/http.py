@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from koukan.errors import BodyAborted, UpstreamError
+from koukan.errors import BodyAborted, ConfigError, UpstreamError
 
 #: seconds to reach a server
 CONNECT_TIMEOUT = 10
@@ -30,14 +30,21 @@ class HttpClients:
 
     def __init__(self) -> None:
         self._sessions: dict[bool | str, aiohttp.ClientSession] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
+
+    def trust(self, verify: bool | str) -> ssl.SSLContext | bool:
+        """What `verify` means to aiohttp. Raises ConfigError for a CA file that is none: ask when the program starts."""
+        if isinstance(verify, bool):
+            return verify
+        if verify not in self._contexts:
+            self._contexts[verify] = _trusting(verify)
+        return self._contexts[verify]
 
     def session(self, verify: bool | str = True) -> aiohttp.ClientSession:
-        """The pool for `verify`: true, false, or a CA file."""
+        """The pool for `verify`: true, false, or a CA file. Raises ConfigError for a file that is none."""
         found = self._sessions.get(verify)
         if found is None:
-            tls: ssl.SSLContext | bool = (
-                verify if isinstance(verify, bool) else ssl.create_default_context(cafile=verify)
-            )
+            tls = self.trust(verify)
             connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=KEEPALIVE)
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
             found = aiohttp.ClientSession(
@@ -55,6 +62,14 @@ class HttpClients:
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror or error
+        raise ConfigError(f"{ca_file}: cannot be used as a file of certificate authorities (PEM): {reason}") from None
 
 
 @dataclass(frozen=True, slots=True)
