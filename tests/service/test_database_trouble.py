@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.support.house import House, eventually
+from tests.support.house import House, becomes, eventually
 from tests.support.postgres import PostgresServer
 from tests.support.smtp_dialogue import message, send
 
@@ -33,9 +34,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-async def ready(house: House, http: aiohttp.ClientSession) -> int:
+async def is_ready(house: House, http: aiohttp.ClientSession, status: int) -> bool:
     async with http.get(f"{house.rest}/readyz") as answer:
-        return answer.status
+        return answer.status == status
 
 
 async def keep(house: House, subject: str) -> int:
@@ -61,19 +62,15 @@ def subjects(house: House) -> set[str]:
 async def test_without_a_database_nothing_is_promised_and_nothing_is_refused_for_good(
     house: House, http: aiohttp.ClientSession, postgres_server: PostgresServer
 ) -> None:
-    assert await ready(house, http) == 200
+    assert await is_ready(house, http, 200)
     await asyncio.to_thread(postgres_server.stop, "immediate")
     try:
         assert await keep(house, "not kept") == 451
         assert await create(house, http, "not created") == (503, "1")
-        async with asyncio.timeout(10):
-            while await ready(house, http) != 503:
-                await asyncio.sleep(0.1)
+        await becomes(partial(is_ready, house, http, 503))
     finally:
         await asyncio.to_thread(postgres_server.start)
-    async with asyncio.timeout(10):
-        while await ready(house, http) != 200:
-            await asyncio.sleep(0.1)
+    await becomes(partial(is_ready, house, http, 200))
     assert await keep(house, "kept") == 250
     assert await create(house, http, "created") == (200, None)
     await house.start_sink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from koukan.dev.sink import MailSink
-from tests.support.house import House, eventually
+from tests.support.house import House, becomes, eventually
 from tests.support.smtp_dialogue import message, send
 
 
@@ -38,10 +39,12 @@ async def depth(house: House) -> int:
     return (await house.router.store.stats()).depth
 
 
+async def has_depth(house: House, wanted: int) -> bool:
+    return await depth(house) == wanted
+
+
 async def empty(house: House) -> None:
-    async with asyncio.timeout(20):
-        while await depth(house):
-            await asyncio.sleep(0.05)
+    await becomes(partial(has_depth, house, 0))
 
 
 def reports(house: House) -> list[Any]:
@@ -100,9 +103,7 @@ async def test_a_bounce_that_is_not_taken_now_is_tried_again(tmp_path: Path, dat
         house.sink.fail("ann", "450 4.2.1 not now")
         await send(house.msa, "ann@example.net", ["bob@example.com", "dataperm@example.com"], message("x"))
         await house.arrived(1)
-        async with asyncio.timeout(10):
-            while not await depth(house):
-                await asyncio.sleep(0.02)
+        await becomes(partial(has_depth, house, 1))
         assert not reports(house)
         house.sink.take("ann")
         await eventually(lambda: len(reports(house)) == 1, 20)

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -223,6 +223,14 @@ def quick_end(document: dict[str, Any]) -> None:
     document["global"]["drain_timeout"] = 0.1
     if "storage" in document:
         document["storage"]["cache_ttl"] = 0.5
+
+
+async def becomes(true: Callable[[], Awaitable[bool]], timeout: float = 20.0, *, every: float = 0.05) -> None:
+    """The same for what has to be asked for."""
+    deadline = time.monotonic() + timeout
+    while not await true():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s"
+        await asyncio.sleep(every)
 
 
 async def eventually(true: Callable[[], bool], timeout: float = 20.0, *, every: float = 0.02) -> None:
