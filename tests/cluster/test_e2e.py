@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shlex
 import smtplib
@@ -33,6 +34,19 @@ SUBMISSION = "http://mail:8000/senders/submission/transactions"
 ROUTES_TIMEOUT = 15
 #: seconds to build or load an image, to install, and for one mail
 IMAGE_TIMEOUT, INSTALL_TIMEOUT, MAIL_TIMEOUT = 900, 400, 60
+
+#: run in a container: what is there that should not be, and the other way round
+LOOK_AROUND = """
+import importlib.util, json, os, pathlib, shutil
+site = pathlib.Path(next(iter(importlib.util.find_spec("koukan").submodule_search_locations))).parent
+sources = [path for package in ("koukan", "aiohttp", "pydantic") for path in (site / package).rglob("*.py")]
+print(json.dumps({
+    "uid": os.getuid(),
+    "uncompiled": [str(path) for path in sources if not os.path.exists(importlib.util.cache_from_source(path))],
+    "tools": [tool for tool in ("cc", "gcc", "make", "/opt/venv/bin/pip") if shutil.which(tool)],
+    "cached": [path for path in ("/root/.cache/pip", "/src") if os.path.exists(path)],
+}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +180,20 @@ async def test_a_chain_that_is_applied_opens_a_sender(demo: None) -> None:
     url = "http://mail:8000/senders/newsletter/transactions"
     subject = await opened(url, "news@example.com", "bob@elsewhere.example")
     assert await arrived("sink", subject)
+
+
+def test_images_are_complete_and_hold_nothing_else(demo: None) -> None:
+    """Bytecode of everything, since nothing can be written later; no compiler, no pip of its own, no cache."""
+    for deployment in ("koukan", "koukan-demo-receiver"):
+        said = kubectl("exec", HERE, f"deployment/{deployment}", "--", "python", "-c", LOOK_AROUND)
+        assert json.loads(said) == {"uid": 10001, "uncompiled": [], "tools": [], "cached": []}
+
+
+def test_sigterm_reaches_the_program(demo: None) -> None:
+    """A pod whose program does not hear it is killed after 30 s."""
+    pod = get("pods", HERE, "--selector=app.kubernetes.io/name=koukan-demo-receiver")["items"][0]["metadata"]["name"]
+    kubectl("delete", HERE, f"pod/{pod}", "--timeout=10s")
+    kubectl("rollout", "status", HERE, "deployment/koukan-demo-receiver", "--timeout=60s")
 
 
 async def test_helm_test(demo: None) -> None:
