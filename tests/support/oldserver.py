@@ -64,7 +64,7 @@ class OldServer:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        await self._listener.start(app, HostPort("127.0.0.1", 0))
+        await self._listener.start(app, HostPort("127.0.0.1", 0), handler_cancellation=True)
         return self
 
     async def __aexit__(self, *error: object) -> None:
