@@ -188,6 +188,12 @@ def test_definitions_are_those_of_the_repository() -> None:
         assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
+def test_a_packaged_chart_is_the_same(tmp_path: Path) -> None:
+    helm("package", CHART, "--destination", str(tmp_path))
+    (package,) = tmp_path.glob("koukan-*.tgz")
+    assert helm("template", "koukan", str(package)) == helm("template", "koukan", CHART)
+
+
 def test_definitions_can_be_left_out_or_not_kept() -> None:
     assert not [key for key in render({"crds": {"enabled": False}}) if key[0] == "CustomResourceDefinition"]
     found = render({"crds": {"keep": False}})
