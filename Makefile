@@ -55,10 +55,12 @@ IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE_BUILD ?= $(shell for build in "docker build" "podman build" "buildah build"; do \
 	$${build% *} info >/dev/null 2>&1 && echo "$$build" && break; done)
 
+IMAGE_LABELS = --build-arg VERSION=$(IMAGE_TAG) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
 images:  ## both container images; IMAGE_BUILD is the command, IMAGE_REGISTRY and IMAGE_TAG the names
 	@test -n "$(IMAGE_BUILD)" || (echo "error: no docker, podman or buildah works here; set IMAGE_BUILD to a command that takes the options of docker build" >&2; exit 1)
-	$(IMAGE_BUILD) --target koukan --tag $(IMAGE_REGISTRY)/koukan:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) .
-	$(IMAGE_BUILD) --target operator --tag $(IMAGE_REGISTRY)/koukan-operator:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) .
+	$(IMAGE_BUILD) --target koukan --tag $(IMAGE_REGISTRY)/koukan:$(IMAGE_TAG) $(IMAGE_LABELS) .
+	$(IMAGE_BUILD) --target operator --tag $(IMAGE_REGISTRY)/koukan-operator:$(IMAGE_TAG) $(IMAGE_LABELS) .
 
 test-cluster: setup  ## everything on a real node: KUBECONFIG's, or one that is started for it and taken down again
 	tests/cluster/run
