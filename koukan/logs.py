@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import os
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,10 @@ import orjson
 
 #: chatty libraries that log content or every exchange at low levels
 _QUIET = ("hpack", "mail.log", "aiosqlite", "sqlalchemy", "asyncio", "aiohttp.access")
+
+
+#: values that stand in a line of text as they are
+_PLAIN = re.compile(r'[^\s"=\x00-\x1f]+')
 
 
 def event(logger: logging.Logger, level: int, message: str, **fields: object) -> None:
@@ -71,5 +76,4 @@ def _time(record: logging.LogRecord) -> str:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    plain = text and not any(c.isspace() or c in '"=' or ord(c) < 0x20 for c in text)
-    return text if plain else orjson.dumps(text).decode()
+    return text if _PLAIN.fullmatch(text) else orjson.dumps(text).decode()

@@ -204,11 +204,11 @@ class SmtpUpstream(Upstream):
         if reuse:
             self._pool.give_back(self._address, self._host, connection)
         else:
-            connection.close()
+            connection.abort()
 
     def _drop(self) -> None:
         if self._connection is not None:
-            self._connection.close()
+            self._connection.abort()
             self._connection = None
 
 

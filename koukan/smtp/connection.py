@@ -24,6 +24,8 @@ DATA_BLOCK_TIMEOUT = 180
 DATA_END_TIMEOUT = 600
 #: bytes of a reply; a server that says more is broken or hostile
 REPLY_LIMIT = 64 * 1024
+#: replies that nobody has read yet: more than the recipients that are asked for in one write
+REPLIES_LIMIT = 2000
 
 _REPLY_LINE = re.compile(rb"([2-5]\d\d)([ -]?)(.*)", re.DOTALL)
 
@@ -80,6 +82,8 @@ class SmtpConnection(asyncio.Protocol):
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
             self._line(line.rstrip(b"\r"))
+        if len(self._replies) > REPLIES_LIMIT:
+            self._fail(ConnectionBroken("the server replies without being asked"))
         if len(self._buffer) > REPLY_LIMIT or len(self._lines) > REPLY_LIMIT // 64:
             self._fail(ConnectionBroken("the server's reply does not end"))
         self._wake()
@@ -109,7 +113,7 @@ class SmtpConnection(asyncio.Protocol):
     def _fail(self, error: ConnectionBroken) -> None:
         if self._error is None:
             self._error = error
-        self.close()
+        self.abort()
         self.resume_writing()
         self._wake()
 
@@ -125,6 +129,9 @@ class SmtpConnection(asyncio.Protocol):
         return self._error is None and not self._replies and not self._buffer
 
     def write(self, data: bytes) -> None:
+        if self._replies and self._replies[0].ok:
+            # Never to be taken for the answer to what is written now: a message would count as delivered.
+            self._fail(ConnectionBroken(f"the server said what nobody had asked for: {self._replies[0]}"))
         if self._error is not None:
             raise self._error
         assert self._transport is not None
@@ -204,8 +211,13 @@ class SmtpConnection(asyncio.Protocol):
         self._transport = transport
         self.over_tls = True
 
+    def abort(self) -> None:
+        """Drop the connection with what is not written yet: a server that takes nothing must not hold it open."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection when all is written."""
         if self._transport is not None:
             self._transport.close()
 

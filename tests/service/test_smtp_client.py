@@ -16,6 +16,7 @@ from koukan.config.gateway import SmtpHostConfig
 from koukan.dev.files import prepare
 from koukan.model import EsmtpParam, HostPort, Mailbox, Step, StepResult
 from koukan.smtp.client import SmtpUpstream
+from koukan.smtp.connection import ConnectionBroken, connect
 from koukan.smtp.pool import ConnectionPool
 
 ANN, BOB = Mailbox("ann@example.net"), Mailbox("bob@example.com")
@@ -324,3 +325,29 @@ async def test_where_tls_is_optional_a_failed_handshake_means_a_new_connection_i
     async with ScriptedServer(answering(EHLO="250-peer\r\n250 STARTTLS", STARTTLS="454 not now")) as server:
         assert codes(await deliver(pool, server.address, host(tls={"mode": "may"}))) == (250, [250], 250)
     assert server.connections == 2
+
+
+async def test_a_reply_to_nothing_never_counts_for_the_message(pool: ConnectionPool) -> None:
+    async with ScriptedServer(
+        answering(DATA="354 go ahead\r\n250 2.0.0 of something else", dot="451 4.3.0 no")
+    ) as server:
+        result = await deliver(pool, server.address)
+    assert result.data is not None and result.data.code == 450 and "nobody had asked for" in result.data.message
+
+
+async def test_a_refusal_within_the_message_is_its_answer(pool: ConnectionPool) -> None:
+    async with ScriptedServer(answering(DATA="354 go ahead\r\n552 5.3.4 too big already", dot=None)) as server:
+        assert codes(await deliver(pool, server.address)) == (250, [250], 552)
+
+
+async def test_a_flood_of_replies_is_cut_off(pool: ConnectionPool) -> None:
+    async with ScriptedServer(polite, "\r\n".join(["421 busy"] * 20_000)) as server:
+        connection = await connect(server.address, 5)
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    connection.write(b"NOOP\r\n")
+                except ConnectionBroken as error:
+                    assert "without being asked" in str(error)
+                    break
+                await asyncio.sleep(0.01)
