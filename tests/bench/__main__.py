@@ -220,7 +220,8 @@ def run(options: argparse.Namespace) -> dict[str, list[Figures]]:
         for name, peer in peers.items():
             started.append(peer)
             pids[name] = peer.start()
-            source(peer.port, options.sessions, WARM_UP, options.size)
+            # To its last delivery, or the leftovers of one peer would count for the other.
+            measure(peer, pids[name], sink, options.sessions, WARM_UP, options.size)
         for _ in range(options.rounds):
             for name, peer in peers.items():
                 rounds[name].append(measure(peer, pids[name], sink, options.sessions, options.messages, options.size))
