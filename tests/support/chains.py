@@ -20,12 +20,16 @@ MESSAGE = b"From: ann@a.example\r\nSubject: hello\r\n\r\nHello\r\n"
 
 
 class RecordingSink:
-    """Keeps what it is sent and gives the answers it is told to; `answers` has one for an address or for `data`."""
+    """Keeps what it is sent and gives the answers it is told to; `answers` has one for an address or for `data`.
+
+    Without `keep` it reads bodies and forgets them.
+    """
 
     interactive = False
 
-    def __init__(self, answers: Mapping[str, Response] | None = None) -> None:
+    def __init__(self, answers: Mapping[str, Response] | None = None, *, keep: bool = True) -> None:
         self.answers = answers or {}
+        self.keep = keep
         self.mail_from: list[Mailbox] = []
         self.rcpt_to: list[Mailbox] = []
         self.bodies: list[bytes] = []
@@ -55,7 +59,11 @@ class _Recorder(Upstream):
             sink.rcpt_to.append(mailbox)
             result.rcpt.append(sink.answers.get(mailbox.address, ok))
         if step.body is not None:
-            sink.bodies.append(await step.body.read())
+            if sink.keep:
+                sink.bodies.append(await step.body.read())
+            else:
+                async for _ in step.body.chunks():
+                    pass
             result.data = sink.answers.get("data", ok)
         return result
 
@@ -81,7 +89,8 @@ class StaticRoute(Filter):
 class RecordedSides(SideChains):
     """Keeps what is opened; copies go into a recording sink each."""
 
-    def __init__(self, **answers: Response) -> None:
+    def __init__(self, *, keep: bool = True, **answers: Response) -> None:
+        self.keep = keep
         self.answers = {key.replace("_at_", "@").replace("_", "."): answer for key, answer in answers.items()}
         self.waited: dict[str, RecordingSink] = {}
         self.stored: dict[str, RecordingSink] = {}
@@ -96,7 +105,7 @@ class RecordedSides(SideChains):
     def _open(self, copies: dict[str, RecordingSink], tx: Transaction, sender: Sender, copy_id: str) -> Upstream:
         assert copy_id not in copies
         self.senders.append(sender)
-        copies[copy_id] = RecordingSink(self.answers)
+        copies[copy_id] = RecordingSink(self.answers, keep=self.keep)
         return copies[copy_id].open(tx)
 
 
