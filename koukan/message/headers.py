@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
 from koukan.errors import InvalidMessage
@@ -109,21 +109,39 @@ def end_of_headers(data: bytes | bytearray, start: int = 0) -> int:
     return end
 
 
+async def read_head(chunks: AsyncIterator[bytes]) -> tuple[bytes, bytes]:
+    """The header block of a message with the blank line behind it, and what has been read of the body.
+
+    Raises InvalidMessage for a block of more than MAX_HEADER_BYTES.
+    """
+    data, end = await _gather_head(chunks)
+    if end is None:
+        raise InvalidMessage(f"header fields of more than {MAX_HEADER_BYTES} octets")
+    return data[:end], data[end:]
+
+
 async def read_headers(body: Body) -> Headers:
     """The header block of a message: its first MAX_HEADER_BYTES are looked at. Raises InvalidMessage above MAX_FIELDS."""
-    data = b""
-    async for chunk in body.chunks():
-        data = data + chunk if data else chunk
-        if data[:1] in b"\r\n":
-            return Headers([])
-        end = end_of_headers(data)
-        if end >= 0:
-            return parse_headers(data[:end])[0]
-        if len(data) > MAX_HEADER_BYTES:
-            break
-    headers, _ = parse_headers(data[:MAX_HEADER_BYTES])
-    headers.complete = len(data) <= MAX_HEADER_BYTES
+    data, end = await _gather_head(body.chunks())
+    headers, _ = parse_headers(data[: MAX_HEADER_BYTES if end is None else end])
+    headers.complete = end is not None
     return headers
+
+
+async def _gather_head(chunks: AsyncIterator[bytes]) -> tuple[bytes, int | None]:
+    """The first bytes of a message and where its header block ends in them; None when it is too large."""
+    data = bytearray()
+    async for chunk in chunks:
+        searched = max(0, len(data) - 3)
+        data += chunk
+        if data.startswith((b"\r", b"\n")) and data != b"\r":  # which may be half of a line end
+            return bytes(data), 2 if data.startswith(b"\r\n") else 1
+        end = end_of_headers(data, searched)
+        if end >= 0:
+            return bytes(data), end
+        if len(data) > MAX_HEADER_BYTES:
+            return bytes(data), None
+    return bytes(data), len(data)
 
 
 def header_from(headers: Headers) -> list[Address]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 
 from koukan.auth.dkim.canonical import BodyHash
-from koukan.errors import InvalidMessage
 from koukan.executor import run_bounded
-from koukan.message.headers import MAX_HEADER_BYTES, Headers, end_of_headers, parse_headers
+from koukan.message.headers import Headers, parse_headers, read_head
 from koukan.model import Body
 
 #: octets of a body from which on it is hashed off the event loop, and that go there at a time
@@ -20,7 +19,8 @@ async def read_message(body: Body, choose: Callable[[Headers], Collection[BodyHa
     Raises InvalidMessage for a header block that is too large.
     """
     chunks = body.chunks()
-    headers, rest = await _read_head(chunks)
+    head, rest = await read_head(chunks)
+    headers, _ = parse_headers(head)
     hashes = choose(headers)
     if not hashes:
         return headers
@@ -36,22 +36,6 @@ async def read_message(body: Body, choose: Callable[[Headers], Collection[BodyHa
     else:
         _update(hashes, waiting)
     return headers
-
-
-async def _read_head(chunks: AsyncIterator[bytes]) -> tuple[Headers, bytes]:
-    """The header fields, and what has been read of the body."""
-    data = bytearray()
-    async for chunk in chunks:
-        searched = max(0, len(data) - 3)
-        data += chunk
-        if data[:1] in b"\r\n":
-            return Headers([]), bytes(data[2 if data[:2] == b"\r\n" else 1 :])
-        end = end_of_headers(data, searched)
-        if end >= 0:
-            return parse_headers(bytes(data[:end]))[0], bytes(data[end:])
-        if len(data) > MAX_HEADER_BYTES:
-            raise InvalidMessage(f"header fields of more than {MAX_HEADER_BYTES} octets")
-    return parse_headers(bytes(data))[0], b""
 
 
 def _update(hashes: Collection[BodyHash], chunks: Collection[bytes]) -> None:

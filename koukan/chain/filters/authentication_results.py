@@ -17,10 +17,10 @@ from koukan.chain.outputs import (
 )
 from koukan.chain.transaction import Transaction
 from koukan.config.filters import AuthenticationResults
-from koukan.errors import ConfigError, InvalidMessage
+from koukan.errors import ConfigError
 from koukan.message.address import ascii_domain
 from koukan.message.authentication import MAX_VALUE, MethodResult, render, without_forged
-from koukan.message.headers import MAX_HEADER_BYTES, end_of_headers
+from koukan.message.headers import read_head
 from koukan.model import Body
 
 _DKIM = {
@@ -40,7 +40,7 @@ class AuthenticationResultsFilter(Filter):
 
     async def on_body(self, tx: Transaction, body: Body) -> Body:
         own = render(self._authserv_id, _results(tx), smtputf8=uses_smtputf8(tx))
-        block = await _header_block(body)
+        block, _ = await read_head(body.chunks())
         cleaned = without_forged(block, self._authserv_id)
         if cleaned is None:
             return ConcatBody.prepend(own, body)
@@ -54,22 +54,6 @@ def build(options: AuthenticationResults, context: Context) -> AuthenticationRes
     if not own or not printable or len(own) > MAX_VALUE or ascii_domain(own.lower()) is None:
         raise ConfigError(f"authentication_results: authserv_id {own!r} is no name; use the host name of this service")
     return AuthenticationResultsFilter(own)
-
-
-async def _header_block(body: Body) -> bytes:
-    """The bytes of the header fields, with the blank line behind them."""
-    data = bytearray()
-    async for chunk in body.chunks():
-        searched = max(0, len(data) - 3)
-        data += chunk
-        if data.startswith((b"\r", b"\n")):
-            return b""
-        end = end_of_headers(data, searched)
-        if end >= 0:
-            return bytes(data[:end])
-        if len(data) > MAX_HEADER_BYTES:
-            raise InvalidMessage(f"header fields of more than {MAX_HEADER_BYTES} octets")
-    return bytes(data)
 
 
 def _results(tx: Transaction) -> Iterator[MethodResult]:

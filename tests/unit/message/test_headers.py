@@ -14,6 +14,7 @@ from koukan.message.headers import (
     end_of_headers,
     header_from,
     parse_headers,
+    read_head,
     read_headers,
 )
 
@@ -95,7 +96,29 @@ async def test_reading_stops_at_the_blank_line_wherever_chunks_end() -> None:
         assert headers.complete
 
 
+@pytest.mark.parametrize(
+    ("pieces", "head", "rest"),
+    [
+        ([b"", b"a: 1\r\n", b"", b"\r\nx"], b"a: 1\r\n\r\n", b"x"),
+        ([b"\r", b"\nx"], b"\r\n", b"x"),
+        ([b"\r", b"x"], b"\r", b"x"),
+        ([b"\nx"], b"\n", b"x"),
+        ([b"\r"], b"\r", b""),
+        ([b"a: 1\r\n"], b"a: 1\r\n", b""),
+        ([], b"", b""),
+    ],
+)
+async def test_the_head_and_what_was_read_behind_it(pieces: list[bytes], head: bytes, rest: bytes) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    assert await read_head(chunks()) == (head, rest)
+
+
 async def test_reading_is_bounded() -> None:
+    with pytest.raises(InvalidMessage, match="more than 1048576 octets"):
+        await read_head(BytesBody(b"b: " + b"x" * (2 * MAX_HEADER_BYTES)).chunks())
     headers = await read_headers(BytesBody(b"a: 1\r\nb: " + b"x" * (2 * MAX_HEADER_BYTES) + b"\r\n\r\n"))
     assert [field.name for field in headers] == ["a", "b"]
     assert len(headers.fields[1].value) < MAX_HEADER_BYTES
