@@ -96,11 +96,15 @@ def _decode_b(content: bytes) -> tuple[bytes, bool]:
     try:
         return base64.b64decode(content + b"=" * missing, validate=True), missing == 0
     except binascii.Error:
-        pass
+        return _decode_damaged_b(content), False
+
+
+def _decode_damaged_b(content: bytes) -> bytes:
+    """What is of the alphabet decodes; what is too short for that stays as it is, so that readers see something."""
     try:
-        return base64.b64decode(content + b"==", validate=False), False
+        return base64.b64decode(content + b"==", validate=False)
     except binascii.Error:
-        return content, False
+        return content
 
 
 def _cost(character: str, encoding: str) -> int:

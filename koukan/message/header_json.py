@@ -37,13 +37,14 @@ class HeaderReader:
     def _value(self, field: Field) -> Value:
         text = field.text
         parse = _STRUCTURED.get(field.name.lower())
-        if parse is not None and len(text) <= self._structured_left:
-            self._structured_left -= len(text)
-            try:
-                return parse(text)
-            except (InvalidMessage, ValueError, OverflowError):
-                pass  # as it stands, it is of more use than nothing
-        return encoded_words.decode(text)
+        if parse is None or len(text) > self._structured_left:
+            return encoded_words.decode(text)
+        self._structured_left -= len(text)
+        try:
+            return parse(text)
+        except (InvalidMessage, ValueError, OverflowError):
+            # What is no date or no type is of more use to a receiver as it stands than left out.
+            return encoded_words.decode(text)
 
 
 def _mailboxes(text: str) -> list[object]:
