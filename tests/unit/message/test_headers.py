@@ -1,3 +1,4 @@
+from collections.abc import AsyncIterator
 from email import message_from_bytes, policy
 
 import pytest
