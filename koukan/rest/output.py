@@ -36,9 +36,6 @@ class RestOutputSink(Sink):
     def __init__(self, options: filters.RestOutput, context: Context, clients: HttpClients) -> None:
         self.options = options
         self.clients = clients
-        # A file of certificates that cannot be used shows when the program starts, not with the first mail.
-        for verify in (options.verify, *(e.verify for e in context.config.rest_endpoint if e.verify is not None)):
-            clients.trust(verify)
         self.static_route = _static_route(options, context)
         # Where a destination is one of this router's own senders, that sender says what the inner transaction sees.
         self.own: Mapping[RestEndpointKey, EffectiveSender] = {

@@ -54,6 +54,10 @@ def sink_factory(context: Context, clients: HttpClients, keeper: Keeper) -> Sink
 
     def make(chain: ChainConfig, options: FilterOptions) -> Sink:
         if isinstance(options, filters.RestOutput):
+            # A file of certificates that cannot be used shows when the program starts, not with the first mail.
+            for verify in (options.verify, *(endpoint.verify for endpoint in context.config.rest_endpoint)):
+                if verify is not None:
+                    clients.trust(verify)
             return RestOutputSink(options, context, clients)
         if isinstance(options, filters.Exploder):
             msa = chain.exploder_is_msa
