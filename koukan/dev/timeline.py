@@ -79,8 +79,9 @@ def _title(what: str, mail_from: object, rcpt_to: object, subject: object) -> st
 
 def _attempt(event: dict[str, Any]) -> str:
     clock = str(event.get("time", ""))[11:23]
+    seconds = float(event.get("seconds") or 0)
     kind = "client's transaction" if event.get("kind") == "interactive" else f"attempt {event.get('attempt', 1)}"
     hop = f" by {event['next_hop']}" if event.get("next_hop") else ""
     retry = f", again in {event['retry_in']} s" if event.get("retry_in") else ""
     result = f"failed ({event.get('reason')})" if event.get("result") == "failed" else event.get("result")
-    return f"{clock}  {kind}: {result} after {event.get('seconds')} s{hop}: {event.get('answer')}{retry}"
+    return f"{clock}  {kind}: {result} after {seconds:.3f} s{hop}: {event.get('answer')}{retry}"
