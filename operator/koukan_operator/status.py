@@ -118,7 +118,7 @@ def rollout_condition(rollout: Rollout, selector: str, namespace: str) -> Condit
     where = f"kubectl -n {namespace} describe pods -l {selector}"
     counts = f"{rollout.updated} of {rollout.desired} pods updated, {rollout.available} available"
     if rollout.stalled:
-        return Condition(PROGRESSING, FALSE, "Stalled", f"{counts}: {rollout.stalled} See: {where}")
+        return Condition(PROGRESSING, FALSE, "Stalled", f"{counts}: {rollout.stalled.rstrip('.')}. See: {where}")
     if rollout.complete:
         return Condition(PROGRESSING, FALSE, "Complete", f"all {rollout.desired} pods run the current configuration")
     return Condition(PROGRESSING, TRUE, "RollingOut", f"{counts}. If it takes long: {where}")
@@ -127,13 +127,13 @@ def rollout_condition(rollout: Rollout, selector: str, namespace: str) -> Condit
 def ready_condition(rollout: Rollout, last_good: str) -> Condition:
     """Ready: whether pods can take traffic. `last_good` says why they run an earlier configuration, empty if they do not."""
     if not rollout.exists:
-        reason = last_good or "there is no Deployment yet."
-        return Condition(READY, FALSE, "NotDeployed", f"nothing runs yet: {reason}")
+        return Condition(READY, FALSE, "NotDeployed", f"nothing runs yet: {last_good or 'see Progressing'}")
+    available = f"{rollout.available} of {rollout.desired} pods are available"
     if not rollout.serving:
-        return Condition(READY, FALSE, "PodsNotReady", f"{rollout.available} of {rollout.desired} pods are available")
+        return Condition(READY, FALSE, "PodsNotReady", f"{available}: {last_good or 'see Progressing'}")
     if last_good:
         return Condition(READY, TRUE, "LastGoodConfig", f"pods run the last good configuration: {last_good}")
-    return Condition(READY, TRUE, "PodsReady", f"{rollout.available} of {rollout.desired} pods are available")
+    return Condition(READY, TRUE, "PodsReady", available)
 
 
 def _merged(known: Document | None, wanted: Condition, generation: int, now: datetime) -> Document:

@@ -119,11 +119,18 @@ def test_readiness_follows_the_deployment(
 
 
 def test_a_rollout_that_is_stuck_says_where_to_look() -> None:
-    conditions = [{"type": "Progressing", "status": "False", "message": "ReplicaSet has timed out."}]
-    condition = rollout_condition(Rollout.of(deployment(**DONE, conditions=conditions)), "app=a", "mail")
-    assert (condition.type, condition.status, condition.reason) == (PROGRESSING, FALSE, "Stalled")
-    assert "ReplicaSet has timed out." in condition.message
-    assert "kubectl -n mail describe pods -l app=a" in condition.message
+    for said in ("ReplicaSet has timed out", "ReplicaSet has timed out."):
+        conditions = [{"type": "Progressing", "status": "False", "message": said}]
+        condition = rollout_condition(Rollout.of(deployment(**DONE, conditions=conditions)), "app=a", "mail")
+        assert (condition.type, condition.status, condition.reason) == (PROGRESSING, FALSE, "Stalled")
+        assert condition.message.endswith("has timed out. See: kubectl -n mail describe pods -l app=a")
+
+
+@pytest.mark.parametrize("document", [None, deployment()])
+def test_pods_that_are_missing_say_where_to_look(document: Document | None) -> None:
+    rollout = Rollout.of(document)
+    assert ready_condition(rollout, "").message.endswith(": see Progressing")
+    assert ready_condition(rollout, "paused; remove it").message.endswith(": paused; remove it")
 
 
 def test_pods_that_run_an_earlier_configuration_are_ready_and_the_message_says_so() -> None:
