@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, ClassVar, TypeVar
 
 from koukan.config.router import RestEndpoint
@@ -70,6 +71,20 @@ class Transaction:
     earlier_attempts: int = 0
     #: filter_output that a REST client sent along
     client_output: Mapping[str, Any] | None = None
+
+    @property
+    def client_address(self) -> IPv4Address | IPv6Address | None:
+        """The client's IP address, None when nobody gave one. An IPv4 client on a socket for both families is an IPv4 client.
+
+        A zone (RFC 4007 §11) is left out: it means something on one machine only.
+        """
+        if self.remote_host is None:
+            return None
+        try:
+            address = ip_address(self.remote_host.host.partition("%")[0])
+        except ValueError:
+            return None
+        return address if isinstance(address, IPv4Address) else address.ipv4_mapped or address
 
     def output(self, kind: type[Output]) -> Output | None:
         """The output of that kind, None when its filter has not run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 from koukan.blob.bodies import ConcatBody
 from koukan.chain.filter import Context, Filter
@@ -69,28 +69,19 @@ def uses_smtputf8(tx: Transaction) -> bool:
 
 def _from(tx: Transaction, smtputf8: bool) -> str | None:
     """What the client calls itself and, in a comment, what we know of it; None when we do not know its address."""
-    if tx.remote_host is None:
+    if tx.client_address is None:
         return None
-    literal = _literal(tx.remote_host.host)
+    known = [_literal(tx.client_address)]
     confirmed = tx.output(RemoteHostOutput)
-    known = [_name(confirmed.remote_hostname, smtputf8)] if confirmed and confirmed.fcrdns else []
-    known += [literal] if literal else []
-    if not known:
-        return None
+    if confirmed is not None and confirmed.fcrdns:
+        known.insert(0, _name(confirmed.remote_hostname, smtputf8))
     ehlo = tx.smtp_meta.ehlo_host if tx.smtp_meta else None
     return f"{_name(ehlo, smtputf8) if ehlo else known[0]} ({' '.join(known)})"
 
 
-def _literal(host: str) -> str | None:
+def _literal(address: IPv4Address | IPv6Address) -> str:
     """The address literal of an IP address (RFC 5321 §4.1.3)."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return None
-    if not isinstance(address, IPv6Address):
-        return f"[{address}]"
-    # An address with a zone is no literal; of an IPv4 client on a socket for both families, the address is what counts.
-    return f"[{address.ipv4_mapped}]" if address.ipv4_mapped else f"[IPv6:{str(address).partition('%')[0]}]"
+    return f"[{address}]" if isinstance(address, IPv4Address) else f"[IPv6:{address}]"
 
 
 def _name(text: str | None, smtputf8: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 
 from koukan.chain.filter import Context, Filter
 from koukan.chain.outputs import HostStatus, RemoteHostOutput
@@ -35,7 +35,7 @@ class RemoteHostFilter(Filter):
         if tx.remote_host is None:
             return None
         ehlo = tx.smtp_meta.ehlo_host if tx.smtp_meta else None
-        found = await look_up(self._context.dns, tx.remote_host.host, ehlo)
+        found = await _look_up(self._context.dns, tx.client_address, ehlo)
         tx.add_output(found)
         if found.status is not HostStatus.DNS_TEMP:
             return None
@@ -46,18 +46,8 @@ def build(options: RemoteHost, context: Context) -> RemoteHostFilter:
     return RemoteHostFilter(context)
 
 
-def client_address(host: str) -> IpAddress | None:
-    """The address that a REST client gave as text; that of an IPv4 client on a socket for both families is IPv4."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    return address if isinstance(address, IPv4Address) else address.ipv4_mapped or address
-
-
-async def look_up(resolver: Resolver, host: str, ehlo: str | None) -> RemoteHostOutput:
+async def _look_up(resolver: Resolver, address: IpAddress | None, ehlo: str | None) -> RemoteHostOutput:
     """The name of a client: of several confirmed ones the one it calls itself, else the first, else the first unconfirmed."""
-    address = client_address(host)
     if address is None:
         return RemoteHostOutput(HostStatus.NOT_FOUND)
     answer = await resolver.ptr(address)

@@ -11,7 +11,6 @@ from koukan.auth.spf import Result, Verdict, check_host
 from koukan.auth.spf.received import Checked, render_received_spf
 from koukan.blob.bodies import ConcatBody
 from koukan.chain.filter import Context, Filter
-from koukan.chain.filters.remote_host import client_address
 from koukan.chain.outputs import SpfCheckOutput, SpfStatus
 from koukan.chain.transaction import Transaction
 from koukan.config.filters import SpfCheck
@@ -32,7 +31,7 @@ class SpfCheckFilter(Filter):
         self._context = context
 
     async def on_mail(self, tx: Transaction, mail_from: Mailbox) -> None:
-        client = client_address(tx.remote_host.host) if tx.remote_host is not None else None
+        client = tx.client_address
         helo = tx.smtp_meta.ehlo_host if tx.smtp_meta is not None else None
         domain = mail_from.domain if mail_from.address else helo
         sender = mail_from.address or f"postmaster@{helo}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 
 from koukan.chain.addresses import AddressSet
 from koukan.chain.matchers.verdict import Matcher, Verdict
@@ -73,19 +73,8 @@ def network_address(options: matchers.NetworkAddress) -> Matcher:
 
 def in_networks(tx: Transaction, networks: Sequence[IPv4Network | IPv6Network]) -> Verdict:
     """Whether the client's address is in one of the networks; None when it has none."""
-    address = client_address(tx)
+    address = tx.client_address
     return None if address is None else any(address in network for network in networks)
-
-
-def client_address(tx: Transaction) -> IPv4Address | IPv6Address | None:
-    """The client's IP address. An IPv4 client on an IPv6 socket (RFC 4291 §2.5.5.2) is an IPv4 client."""
-    if tx.remote_host is None:
-        return None
-    try:
-        address = ip_address(tx.remote_host.host)
-    except ValueError:
-        return None
-    return address if isinstance(address, IPv4Address) else address.ipv4_mapped or address
 
 
 def num_rcpts(options: matchers.NumRcpts) -> Matcher:
