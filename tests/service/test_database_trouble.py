@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -112,3 +113,21 @@ async def test_restarts_of_the_database_under_load_lose_nothing(
     await house.start_sink()
     await eventually(lambda: promised <= subjects(house), 60)
     assert not house.router.stopping.is_set()
+
+
+async def test_a_router_that_takes_the_place_of_a_crashed_one_goes_on_with_its_work_at_once(
+    tmp_path: Path, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    """Same address, session never ended, leases held: what kill -9 leaves behind."""
+    async with House(tmp_path, postgres_url, patient) as house:
+        await house.sink.stop()
+        assert await keep(house, "orphan") == 250
+        crashed = house.router.store.session_id
+        await house.stop_router()
+        connection = await postgres_server.connect(urlsplit(postgres_url).path[1:])
+        await connection.execute("UPDATE sessions SET live = true WHERE id = $1", crashed)
+        await connection.execute("UPDATE queue SET session_id = $1", crashed)
+        await connection.close()
+        await house.start_sink()
+        await house.start_router()
+        await eventually(lambda: subjects(house) == {"orphan"}, 10)
