@@ -12,6 +12,7 @@ from koukan_operator.labels import CONFIG_HASH, SECRETS_HASH
 from koukan_operator.model import KoukanGateway, KoukanRouter
 from koukan_operator.references import ObjectRef, Refs, references_of
 from koukan_operator.render import OWNED_KINDS, Rendered, render_router
+from sqlalchemy import make_url
 
 from koukan.config.files import load_gateway, load_router
 from koukan.config.gateway import GatewayConfig
@@ -92,6 +93,16 @@ def test_a_secret_changes_its_hash_and_nothing_else() -> None:
     assert pod_annotations(before)[SECRETS_HASH] != pod_annotations(after)[SECRETS_HASH]
     assert pod_annotations(before)[CONFIG_HASH] == pod_annotations(after)[CONFIG_HASH]
     assert "postgresql://one" not in str(before.manifests)
+
+
+def test_an_ipv6_address_of_the_database_is_one_in_the_url(tmp_path: Path) -> None:
+    parts = {"host": "fd00::1", "name": "koukan", "credentialsSecretRef": {"name": "db"}}
+    documents = [mail_resources.router(database=parts), mail_resources.secret(username="u", password="p")]
+    ((_, answer),) = golden.rendered(documents)
+    (loaded,) = configurations(answer, tmp_path)
+    assert isinstance(loaded.config, RouterConfig)
+    url = make_url(loaded.config.storage.url or "")
+    assert (url.host, url.port, url.database) == ("fd00::1", 5432, "koukan")
 
 
 def test_keys_that_are_not_used_change_nothing() -> None:

@@ -231,6 +231,13 @@ ROUTERS = [
     Case("a database", router()),
     Case("a database in parts", database(**HOST_FORM)),
     Case("a database over TLS", database(**HOST_FORM, sslMode="verify-full", caSecretRef=SECRET)),
+    Case("a database at an IPv6 address", database(**HOST_FORM | {"host": "fd00::1"})),
+    refused(
+        "a database's name with more than a name",
+        database(**HOST_FORM | {"name": "koukan?host=other"}),
+        "spec.database.name",
+        "spec.database.name: string should match pattern",
+    ),
     refused("no database", database(), "give urlSecretRef, or host, name and credentialsSecretRef"),
     refused("half a database", database(host="db"), "give urlSecretRef, or host, name and credentialsSecretRef"),
     refused("a database twice", database(urlSecretRef=SECRET, host="db"), "urlSecretRef says it all"),

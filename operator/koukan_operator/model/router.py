@@ -21,6 +21,9 @@ from koukan_operator.model.values import Duration, Quantity
 from koukan_operator.model.workload import Workload
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
+#: what stands in a database's URL as it is
+HostName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._:a-zA-Z0-9]+$")]
+DatabaseName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[-._a-zA-Z0-9]+$")]
 Url = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s]+$")]
 
 
@@ -40,11 +43,11 @@ class Database(ResourceModel):
 
     url_secret_ref: SecretFile | None = None
     """Key that holds the URL postgresql://user:password@host:5432/database; CloudNativePG's Secret NAME-app, key uri."""
-    host: str | None = Field(default=None, min_length=1, max_length=253)
-    """Host name of the server."""
+    host: HostName | None = None
+    """Host name or address of the server."""
     port: int = Field(default=5432, ge=1, le=65535)
     """Port of the server."""
-    name: str | None = Field(default=None, min_length=1, max_length=63)
+    name: DatabaseName | None = None
     """Name of the database."""
     credentials_secret_ref: Credentials | None = None
     """User and password."""

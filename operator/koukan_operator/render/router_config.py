@@ -95,7 +95,8 @@ def _database(database: Database, findings: Findings) -> dict[str, Any]:
     parameters += [] if ca is None else [f"sslrootcert={findings.file(ca.name, ca.key)}"]
     query = f"?{'&'.join(parameters)}" if parameters else ""
     who = f"${{{USERNAME_VARIABLE}|quote}}:${{{PASSWORD_VARIABLE}|quote}}"
-    return {"url": f"postgresql://{who}@{database.host}:{database.port}/{database.name}{query}"}
+    host = f"[{database.host}]" if ":" in (database.host or "") else database.host
+    return {"url": f"postgresql://{who}@{host}:{database.port}/{database.name}{query}"}
 
 
 def _endpoint(
