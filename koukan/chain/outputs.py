@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from koukan.chain.transaction import FilterOutput
 from koukan.message.address import Address
+from koukan.message.validation import Level
 
 
 class HostStatus(IntEnum):
@@ -39,20 +40,13 @@ class RemoteHostOutput(FilterOutput):
         return out
 
 
-class Validity(IntEnum):
-    NONE = 0
-    BASIC = 1
-    MEDIUM = 2
-    HIGH = 3
-
-
 @dataclass(frozen=True, slots=True)
 class MessageValidationOutput(FilterOutput):
     """message_validation: how valid the message is."""
 
     key: ClassVar[str] = "koukan.message_validation_filter.MessageValidationFilter"
 
-    status: Validity
+    status: Level
     err: str | None = None
     received_header_count: int | None = None
     #: the mailbox of the From header when there is exactly one; for later filters and matchers, not serialised

@@ -70,6 +70,11 @@ def parse_address(text: str) -> Address | None:
     return Address(local, domain)
 
 
+def address_literal(address: IPv4Address | IPv6Address) -> str:
+    """An IP address as it stands for a domain (RFC 5321 §4.1.3)."""
+    return f"[IPv6:{address}]" if isinstance(address, IPv6Address) else f"[{address}]"
+
+
 def ascii_domain(domain: str) -> str | None:
     """A domain as DNS has it, U-labels turned to A-labels (RFC 5891, UTS 46); None when it is no name."""
     if domain.isascii():

@@ -18,7 +18,7 @@ from datetime import datetime
 from ipaddress import ip_address
 
 from koukan.errors import InvalidMessage, KoukanError
-from koukan.message.address import ascii_domain, parse_address
+from koukan.message.address import address_literal, ascii_domain, parse_address
 from koukan.message.bodies import SpecBody
 from koukan.message.encoded_words import harmless
 from koukan.message.header_spec import new_message_id, render_headers
@@ -234,7 +234,7 @@ def _mta_name(host: str) -> str:
         address = ip_address(host)
     except ValueError:
         return sanitize(host)[:255]
-    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
+    return address_literal(address)
 
 
 # --- the original -----------------------------------------------------------------------------------------------------------

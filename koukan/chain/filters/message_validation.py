@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from koukan.chain.filter import Context, Filter
 from koukan.chain.filters.received_header import uses_smtputf8
-from koukan.chain.outputs import MessageValidationOutput, Validity
+from koukan.chain.outputs import MessageValidationOutput
 from koukan.chain.transaction import Transaction
 from koukan.config.filters import MessageValidation
 from koukan.message.validation import validate
@@ -17,9 +17,7 @@ class MessageValidationFilter(Filter):
     async def on_body(self, tx: Transaction, body: Body) -> None:
         verdict = await validate(body, smtputf8=uses_smtputf8(tx))
         tx.add_output(
-            MessageValidationOutput(
-                Validity(verdict.level), verdict.reason, verdict.received_count, from_address=verdict.sender
-            )
+            MessageValidationOutput(verdict.level, verdict.reason, verdict.received_count, from_address=verdict.sender)
         )
 
 

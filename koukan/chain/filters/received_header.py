@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
 
 from koukan.blob.bodies import ConcatBody
 from koukan.chain.filter import Context, Filter
 from koukan.chain.outputs import RemoteHostOutput
 from koukan.chain.transaction import Transaction
 from koukan.config.filters import ReceivedHeader
-from koukan.message.address import Address, ascii_domain, parse_address
+from koukan.message.address import Address, address_literal, ascii_domain, parse_address
 from koukan.message.rendering import format_date
 from koukan.model import Body, Mailbox, SmtpMeta
 
@@ -71,17 +70,12 @@ def _from(tx: Transaction, smtputf8: bool) -> str | None:
     """What the client calls itself and, in a comment, what we know of it; None when we do not know its address."""
     if tx.client_address is None:
         return None
-    known = [_literal(tx.client_address)]
+    known = [address_literal(tx.client_address)]
     confirmed = tx.output(RemoteHostOutput)
     if confirmed is not None and confirmed.fcrdns:
         known.insert(0, _name(confirmed.remote_hostname, smtputf8))
     ehlo = tx.smtp_meta.ehlo_host if tx.smtp_meta else None
     return f"{_name(ehlo, smtputf8) if ehlo else known[0]} ({' '.join(known)})"
-
-
-def _literal(address: IPv4Address | IPv6Address) -> str:
-    """The address literal of an IP address (RFC 5321 §4.1.3)."""
-    return f"[{address}]" if isinstance(address, IPv4Address) else f"[IPv6:{address}]"
 
 
 def _name(text: str | None, smtputf8: bool) -> str:

@@ -16,10 +16,10 @@ from koukan.chain.outputs import (
     RemoteHostOutput,
     SpfCheckOutput,
     SpfStatus,
-    Validity,
 )
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.config import matchers
+from koukan.message.validation import Level
 
 _DKIM_STATUS = {
     "dkim_pass": DkimStatus.PASS,
@@ -55,7 +55,7 @@ def remote_host(options: matchers.RemoteHostMatcher) -> Matcher:
 
 def message_validation(options: matchers.MessageValidationMatcher) -> Matcher:
     """The message is less valid than the threshold, and has been through more hops than allowed, whichever is configured."""
-    threshold = None if options.validity_threshold is None else Validity[options.validity_threshold]
+    threshold = None if options.validity_threshold is None else Level[options.validity_threshold]
 
     def match(tx: Transaction, recipient: Recipient | None) -> Verdict:
         found = tx.output(MessageValidationOutput)

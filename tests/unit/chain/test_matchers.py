@@ -22,11 +22,11 @@ from koukan.chain.outputs import (
     RemoteHostOutput,
     SpfCheckOutput,
     SpfStatus,
-    Validity,
 )
 from koukan.chain.plugins import Plugins
 from koukan.chain.transaction import FilterOutput, Recipient, Transaction
 from koukan.config.matchers import MATCHER_NAMES, MatchExpression
+from koukan.message.validation import Level
 from koukan.model import HostPort, Mailbox, Response, Sender, SmtpMeta
 
 _EXPRESSION: TypeAdapter[Any] = TypeAdapter(MatchExpression)
@@ -232,21 +232,21 @@ def test_remote_host(options: dict[str, Any], expected: bool) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "count", "expected"),
     [
-        ({"validity_threshold": "HIGH"}, Validity.MEDIUM, 1, True),
-        ({"validity_threshold": "HIGH"}, Validity.HIGH, 1, False),
-        ({"validity_threshold": "BASIC"}, Validity.NONE, None, True),
-        ({"validity_threshold": "NONE"}, Validity.NONE, None, False),
-        ({"max_received_headers": 2}, Validity.HIGH, 3, True),
-        ({"max_received_headers": 2}, Validity.HIGH, 2, False),
-        ({"max_received_headers": 2}, Validity.NONE, None, None),
-        ({"validity_threshold": "HIGH", "max_received_headers": 2}, Validity.BASIC, 3, True),
-        ({"validity_threshold": "HIGH", "max_received_headers": 2}, Validity.BASIC, 2, False),
-        ({"validity_threshold": "HIGH", "max_received_headers": 2}, Validity.HIGH, 3, False),
-        ({}, Validity.HIGH, 1, True),
+        ({"validity_threshold": "HIGH"}, Level.MEDIUM, 1, True),
+        ({"validity_threshold": "HIGH"}, Level.HIGH, 1, False),
+        ({"validity_threshold": "BASIC"}, Level.NONE, None, True),
+        ({"validity_threshold": "NONE"}, Level.NONE, None, False),
+        ({"max_received_headers": 2}, Level.HIGH, 3, True),
+        ({"max_received_headers": 2}, Level.HIGH, 2, False),
+        ({"max_received_headers": 2}, Level.NONE, None, None),
+        ({"validity_threshold": "HIGH", "max_received_headers": 2}, Level.BASIC, 3, True),
+        ({"validity_threshold": "HIGH", "max_received_headers": 2}, Level.BASIC, 2, False),
+        ({"validity_threshold": "HIGH", "max_received_headers": 2}, Level.HIGH, 3, False),
+        ({}, Level.HIGH, 1, True),
     ],
 )
 def test_message_validation_matches_bad_messages(
-    options: dict[str, Any], status: Validity, count: int | None, expected: bool | None
+    options: dict[str, Any], status: Level, count: int | None, expected: bool | None
 ) -> None:
     tx = make_tx(MessageValidationOutput(status, received_header_count=count))
     assert verdict({"matcher": "message_validation", **options}, tx) is expected

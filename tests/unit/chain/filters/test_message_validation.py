@@ -1,7 +1,8 @@
 import pytest
 
-from koukan.chain.outputs import MessageValidationOutput, Validity
+from koukan.chain.outputs import MessageValidationOutput
 from koukan.message.address import Address
+from koukan.message.validation import Level
 from koukan.model import EsmtpParam, Mailbox, Response, Step
 from tests.support.chains import RecordingSink, make_chain, make_step, make_transaction
 
@@ -32,8 +33,8 @@ async def test_the_sender_is_kept_but_not_serialised() -> None:
     assert output.to_json() == {"status": 3, "received_header_count": 1}
 
 
-@pytest.mark.parametrize(("params", "status"), [((), Validity.BASIC), ((EsmtpParam("smtputf8"),), Validity.HIGH)])
-async def test_utf8_is_valid_where_the_client_announced_it(params: tuple[EsmtpParam, ...], status: Validity) -> None:
+@pytest.mark.parametrize(("params", "status"), [((), Level.BASIC), ((EsmtpParam("smtputf8"),), Level.HIGH)])
+async def test_utf8_is_valid_where_the_client_announced_it(params: tuple[EsmtpParam, ...], status: Level) -> None:
     step = make_step("a@a.example", ["b@b.example"], MESSAGE)
     step.mail_from = Mailbox("a@a.example", params)
     output, _ = await judge(step)

@@ -18,9 +18,9 @@ from koukan.chain.outputs import (
     MessageValidationOutput,
     PolicyActionOutput,
     RemoteHostOutput,
-    Validity,
 )
 from koukan.chain.transaction import FilterOutput, Recipient, Transaction
+from koukan.message.validation import Level
 from koukan.model import Body, Mailbox, Response, StepResult
 from tests.support.chains import (
     MESSAGE,
@@ -166,7 +166,7 @@ async def test_a_rule_that_has_matched_is_not_evaluated_again(caplog: pytest.Log
 
 
 async def test_a_rule_about_the_body_answers_the_data() -> None:
-    client = Session([Learns(MessageValidationOutput(Validity.BASIC)), reject(BAD)])
+    client = Session([Learns(MessageValidationOutput(Level.BASIC)), reject(BAD)])
     assert (await client.mail() or REJECTED).ok
     assert [r.ok for r in await client.rcpt()] == [True]
     assert await client.data() == REJECTED
@@ -174,7 +174,7 @@ async def test_a_rule_about_the_body_answers_the_data() -> None:
 
 
 async def test_a_rule_about_the_body_answers_the_data_of_a_single_step() -> None:
-    client = Session([Learns(MessageValidationOutput(Validity.BASIC)), reject(BAD)])
+    client = Session([Learns(MessageValidationOutput(Level.BASIC)), reject(BAD)])
     result = await client.everything()
     assert (result.mail or REJECTED).ok
     assert result.data == REJECTED
@@ -191,7 +191,7 @@ async def test_a_rule_about_a_signature_answers_the_data() -> None:
 
 
 async def test_a_rule_waits_for_what_stands_before_the_operand_that_would_decide_it() -> None:
-    client = Session([Learns(MessageValidationOutput(Validity.HIGH)), reject({"any": [BAD, YES]})])
+    client = Session([Learns(MessageValidationOutput(Level.HIGH)), reject({"any": [BAD, YES]})])
     assert (await client.mail() or REJECTED).ok
     assert [r.ok for r in await client.rcpt()] == [True]
     assert await client.data() == REJECTED
@@ -231,7 +231,7 @@ async def test_an_input_that_never_comes_never_matches() -> None:
 
 async def test_an_undecided_rule_holds_back_the_later_ones_of_its_tag() -> None:
     """Rules of a tag are asked in order: the second must not act before the first is known."""
-    client = Session([Learns(MessageValidationOutput(Validity.BASIC)), rule(BAD, name="bad"), rule(YES, name="rest")])
+    client = Session([Learns(MessageValidationOutput(Level.BASIC)), rule(BAD, name="bad"), rule(YES, name="rest")])
     await client.mail()
     await client.rcpt()
     assert client.matched is None
@@ -240,7 +240,7 @@ async def test_an_undecided_rule_holds_back_the_later_ones_of_its_tag() -> None:
 
 
 async def test_a_held_back_rule_acts_once_the_first_is_decided() -> None:
-    client = Session([Learns(MessageValidationOutput(Validity.HIGH)), rule(BAD, name="bad"), rule(YES, name="rest")])
+    client = Session([Learns(MessageValidationOutput(Level.HIGH)), rule(BAD, name="bad"), rule(YES, name="rest")])
     await client.everything()
     assert client.matched == {"matched_tags": ["t"], "matched_rules": ["rest"]}
 
@@ -267,7 +267,7 @@ async def test_what_is_not_on_the_allow_list_is_rejected_at_once() -> None:
 
 async def test_a_rule_waits_while_the_one_it_depends_on_waits() -> None:
     not_bad = {"not": {"matcher": "policy_action", "rule": "bad"}}
-    for validity, accepted in ((Validity.BASIC, True), (Validity.HIGH, False)):
+    for validity, accepted in ((Level.BASIC, True), (Level.HIGH, False)):
         client = Session([Learns(MessageValidationOutput(validity)), rule(BAD, "x", name="bad"), reject(not_bad)])
         assert (await client.mail() or REJECTED).ok
         assert [r.ok for r in await client.rcpt()] == [True]
@@ -279,7 +279,7 @@ async def test_a_rule_waits_while_the_one_it_depends_on_waits() -> None:
 async def test_a_rule_waits_for_the_last_rule_of_the_tag_it_depends_on() -> None:
     not_bad = {"not": {"matcher": "policy_action", "tag": "bad"}}
     items = [
-        Learns(MessageValidationOutput(Validity.BASIC)),
+        Learns(MessageValidationOutput(Level.BASIC)),
         rule(YES, "other"),
         rule(NO, "bad", name="cheap"),
         rule(BAD, "bad", name="thorough"),
