@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,6 +143,21 @@ async def test_a_next_hop_that_is_down_is_a_temporary_failure_for_a_relay_and_ke
     await house.start_sink()
     await house.arrived(1)
     assert house.sink.received[0].subject == "kept"
+
+
+async def test_retries_of_the_upstream_sender_do_not_repeat_what_the_client_was_told(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    def retry(document: dict[str, Any]) -> None:
+        document["sender"][0]["tag"][1] |= {"retry": "output_chain", "notification": "output_chain"}
+
+    async with House(tmp_path, sqlite_url, retry) as house:
+        replies = await send(house.mx, "ann@example.net", ["datatemp@example.com"], message())
+        assert [reply.code for reply in replies] == [250, 250, 450]
+        replies = await send(house.mx, "ann@example.net", ["dataperm@example.com"], message())
+        assert [reply.code for reply in replies] == [250, 250, 550]
+        await eventually(lambda: not house.router.dispatcher.busy, 5)
+        assert (await house.router.store.stats()).depth == 0 and not house.sink.received
 
 
 async def test_a_client_that_vanishes_leaves_no_transaction_behind(house: House) -> None:

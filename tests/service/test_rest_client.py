@@ -75,6 +75,11 @@ async def test_the_race_of_the_last_byte(open_: Open) -> None:
         assert codes(await deliver(open_(server.url))) == [250, 250, 250]
 
 
+async def test_a_router_that_tries_again_meanwhile_is_listened_to(open_: Open) -> None:
+    async with OldServer(retries=True) as server:
+        assert codes(await deliver(open_(server.url))) == [250, 250, 250]
+
+
 class Cutting:
     """A server in front of nothing: hands bytes of the test's own to whoever comes."""
 

@@ -23,9 +23,14 @@ MESSAGE = message("rest")
 SUCCESS = "upstream response success"
 
 
+def with_a_sender_without_tags(document: dict[str, Any]) -> None:
+    quick_end(document)
+    document["sender"].append({"name": "tagless", "output_chain": "deliver"})
+
+
 @pytest.fixture
 async def house(tmp_path: Path, sqlite_url: str) -> AsyncIterator[House]:
-    async with House(tmp_path, sqlite_url, quick_end, quick_end) as house:
+    async with House(tmp_path, sqlite_url, with_a_sender_without_tags, quick_end) as house:
         yield house
 
 
@@ -185,6 +190,18 @@ async def test_a_long_poll_on_a_finished_transaction_waits_and_says_304(house: H
     assert (await peer.get(location, f'"{etag}"', 0)).status == 304
 
 
+async def test_a_connection_lives_on_after_a_304(house: House, peer: Peer) -> None:
+    location, _ = await peer.create("submission", {**ENVELOPE, "body": {"inline": MESSAGE.decode()}})
+    etag = (await peer.until(location, "final_attempt_reason")).headers["etag"]
+    reader, writer = await asyncio.open_connection(LOOPBACK, house.router_port)
+    poll = f"GET {location.removeprefix(house.rest)} HTTP/1.1\r\nhost: x\r\nrequest-timeout: 0\r\nif-none-match: "
+    for known, status in ((etag, b"304"), (etag, b"304"), ("0", b"200")):
+        writer.write(f"{poll}{known}\r\n\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert head.split()[1] == status and b"connection: close" not in head.lower()
+    writer.close()
+
+
 async def test_a_body_that_follows_at_once_is_always_noticed(house: House, peer: Peer) -> None:
     async def submit() -> str:
         location, created = await peer.create("submission", ENVELOPE)
@@ -225,6 +242,14 @@ async def test_what_is_wrong_is_named(
     reply = await post(house, document, sender)
     assert (reply.status, text in reply.text) == (status, True), reply.text
     assert (await house.router.store.stats()).depth == 0 and not house.router.dispatcher.deliveries
+
+
+@pytest.mark.parametrize("sender", [{}, {"tag": "anything"}, {"name": "another", "tag": "anything"}])
+async def test_a_sender_without_tags_takes_any(house: House, peer: Peer, sender: dict[str, str]) -> None:
+    document = {**ENVELOPE, "sender": sender, "body": {"inline": MESSAGE.decode()}}
+    location, _ = await peer.create("tagless", document)
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["final_attempt_reason"] == SUCCESS
 
 
 @pytest.mark.parametrize("body", [{}, {"foo": 1}, {"message_builder": {}}])

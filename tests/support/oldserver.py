@@ -49,6 +49,8 @@ class OldServer:
     etag: str = "{version}"
     #: reports of the body right after its upload that say that it is not complete yet (W-25)
     late_reports: int = 0
+    #: a router that tries again while it is looked at: each answer comes with a higher attempt_count (W-24)
+    retries: bool = False
     #: PUT says what is stored
     says_range: bool = True
     intercept: Intercept | None = None
@@ -162,6 +164,8 @@ class OldServer:
             blob |= {"finalized": True} if self.late_reports <= 0 else {}
             self.late_reports -= 1
         document = {"mail_from": {}, "rcpt_to": [{}] * self._rcpts, "body": {"blob_status": blob}, **self._answered}
+        if self.retries:
+            document["attempt_count"] = self.version
         return web.Response(
             status=status,
             body=json.dumps({name: value for name, value in document.items() if value != []}).encode(),

@@ -84,6 +84,17 @@ async def test_cancelled_during_a_heartbeat_that_hangs() -> None:
     assert upstream.cancelled == 1
 
 
+async def test_a_body_that_is_complete_in_the_moment_of_a_heartbeat() -> None:
+    resource, upstream = Resource("1", True, mail_from=ANN, rcpt_to=rcpts(1)), Scripted()
+    driver = asyncio.ensure_future(resource.drive(upstream))
+    await resource.wait(lambda: not resource.unanswered, 5)
+    resource.heartbeat()
+    resource.body = BytesBody(b"x")
+    resource.touch()
+    await ended(driver)
+    assert driver.exception() is None and resource.data_response == OK
+
+
 async def test_too_late_to_cancel_once_the_data_is_answered() -> None:
     resource = Resource("1", True, mail_from=ANN, rcpt_to=rcpts(1), body=BytesBody(b"x"))
     await resource.drive(Scripted())

@@ -8,9 +8,9 @@ import pytest
 
 from koukan.chain.filter import Filter
 from koukan.chain.transaction import Recipient, Transaction
-from koukan.config.router import RetryParams
+from koukan.config.router import OutputHandlerConfig, RetryParams
 from koukan.model import Mailbox, Response
-from koukan.router.outcome import DEADLINE, MAX_ATTEMPTS, NO_RETRY, Attempted, conclude
+from koukan.router.outcome import CANCELLED, DEADLINE, MAX_ATTEMPTS, NO_RETRY, Attempted, conclude
 from koukan.storage.store import Responses
 from tests.support.chains import RecordingSink, make_chain, make_transaction, send
 
@@ -20,10 +20,8 @@ PARAMS = RetryParams(
 )
 
 
-def attempted(*, attempt: int = 1, age: float = 0.0, retry: bool = True, internal_error: bool = False) -> Attempted:
-    return Attempted(
-        Mailbox("ann@example.com"), BUSY, attempt, age, retry, notification=True, internal_error=internal_error
-    )
+def attempted(*, attempt: int = 1, age: float = 0.0, retry: bool = True, **more: bool) -> Attempted:
+    return Attempted(Mailbox("ann@example.com"), BUSY, attempt, age, retry, notification=True, **more)
 
 
 @pytest.mark.parametrize(("age", "wait"), [(0, 60), (100, 150), (10_000, 3600)])
@@ -46,6 +44,19 @@ def test_the_end_is_reported(attempt: int, age: float, reason: str, internal_err
 
 def test_without_retries_the_first_failure_is_the_end() -> None:
     assert conclude(attempted(retry=False), PARAMS, random.Random(1)).final_reason == NO_RETRY
+
+
+def test_a_cancelled_transaction_ends_as_cancelled_whatever_else_is_over_and_nobody_hears_of_it() -> None:
+    for attempt, age in ((1, 0), (5, 86_000)):
+        outcome = conclude(attempted(attempt=attempt, age=age, cancelled=True), PARAMS, random.Random(1))
+        assert (outcome.final_reason, outcome.retry_in, outcome.failure) == (CANCELLED, None, None)
+
+
+def test_a_chain_that_says_nothing_of_retries_waits_and_ends_by_the_defaults() -> None:
+    params = OutputHandlerConfig().retry_params
+    assert 60 <= (conclude(attempted(), params, random.Random(1)).retry_in or 0) <= 66
+    assert conclude(attempted(attempt=30), params, random.Random(1)).final_reason == MAX_ATTEMPTS
+    assert conclude(attempted(age=86_400), params, random.Random(1)).final_reason == DEADLINE
 
 
 def test_jitter_lengthens_a_wait_by_its_share_at_most() -> None:
