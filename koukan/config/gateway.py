@@ -88,7 +88,7 @@ class LimitsConfig(ConfigModel):
     max_recipients: int = Field(default=1000, ge=1)
     """Recipients of one message; the next one is answered 452 (RFC 5321 §4.5.3.1.10)."""
     max_message_size: Bytes = 33_554_432
-    """Bytes of one message; 552 above. The default is what existing gateways announce."""
+    """Bytes of one message; 552 above."""
     command_timeout: Seconds = 300
     """How long a client may be silent between commands (RFC 5321 §4.5.3.2.7)."""
     data_timeout: Seconds = 180

@@ -98,7 +98,7 @@ class TagConfig(ConfigModel):
     name: str
     """Name of the tag, or of the sender: the URL path element."""
     output_chain: str | None = None
-    """Chain (`endpoint`) of its transactions."""
+    """The output chain (endpoint) of its transactions."""
     retry: OutputChainSwitch = None
     """`output_chain`: retry as the chain says; null: never."""
     notification: OutputChainSwitch = None

@@ -145,8 +145,8 @@ def _columns(workload: bool) -> list[dict[str, Any]]:
     return [
         {"name": "Ready", **condition("Ready", "status")},
         {"name": "Reason", **condition("Ready", "reason")},
-        {"name": "Pods", "type": "integer", "jsonPath": ".status.readyReplicas"},
-        {"name": "Wanted", "type": "integer", "jsonPath": ".status.replicas"},
+        {"name": "ReadyPods", "type": "integer", "jsonPath": ".status.readyReplicas"},
+        {"name": "Pods", "type": "integer", "jsonPath": ".status.replicas"},
         {"name": "URI", "type": "string", "jsonPath": ".status.serviceUri", "priority": 1},
         {"name": "Message", **condition("Ready", "message", priority=1)},
         age,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from koukan_operator.model.values import DURATION_PATTERN, camel_case, format_duration, format_quantity
+from koukan_operator.model.wording import in_resource_words
 
 Schema = dict[str, Any]
 
@@ -161,7 +162,7 @@ class Structural:
 
 def _described(out: Schema, schema: Schema) -> Schema:
     """With the description of the place, which says more than that of the type, and its default."""
-    text = " ".join(str(schema.get("description", out.get("description", ""))).split())
+    text = in_resource_words(" ".join(str(schema.get("description", out.get("description", ""))).split()))
     default = _default_text(schema, out)
     described = {key: value for key, value in out.items() if key != "description"}
     if text or default:

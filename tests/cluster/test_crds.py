@@ -56,8 +56,8 @@ def test_get_shows_what_people_ask_for_first(namespace: str) -> None:
         "NAME",
         "READY",
         "REASON",
+        "READYPODS",
         "PODS",
-        "WANTED",
         "AGE",
     ]
     assert kubectl("-n", namespace, "get", "kg", "-o", "name") == "koukangateway.koukan.io/edge\n"

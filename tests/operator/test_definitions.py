@@ -14,6 +14,9 @@ from koukan_operator import crds
 from koukan_operator.model import KoukanGateway, KoukanRouter, OutputChain
 from koukan_operator.structural import Structural
 
+from koukan.config.filters import FILTER_NAMES
+from koukan.config.matchers import MATCHER_NAMES
+
 ROOT = Path(__file__).parents[2]
 KINDS = (KoukanRouter, KoukanGateway, OutputChain)
 #: an annotation of `kubectl apply` holds the whole object
@@ -89,9 +92,20 @@ def test_descriptions_have_units_and_defaults() -> None:
     router = spec_of(KoukanRouter)["properties"]
     assert router["drainTimeout"]["description"].endswith("Default: 1m.")
     assert router["maxMessageSize"]["description"].endswith("Default: 100Mi.")
+    listener = spec_of(KoukanGateway)["properties"]["listeners"]["items"]["properties"]
+    assert listener["limits"]["properties"]["maxMessageSize"]["description"].endswith("Default: 32Mi.")
     assert router["dequeue"]["description"].endswith("Default: true.")
     hosts = spec_of(KoukanGateway)["properties"]["smtpOutput"]["properties"]["hosts"]["items"]["properties"]
     assert hosts["tls"]["properties"]["mode"]["description"].endswith("Default: May.")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descriptions_speak_of_resources(kind: type) -> None:
+    """Not of the keys and enumerations of router.yaml, which the descriptions come from."""
+    names = {*FILTER_NAMES, *MATCHER_NAMES, "dest_domain", "address_list"}
+    for path, node in nodes(spec_of(kind)):
+        words = re.findall(r"\b\w+_\w+\b|\bREJECT\b|\(`?endpoint`?\)|[Tt]he default is", node.get("description", ""))
+        assert set(words) <= names, path
 
 
 def test_names_and_subresources() -> None:

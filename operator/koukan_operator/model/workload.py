@@ -153,7 +153,7 @@ class Workload(ResourceModel):
     """A Deployment and what surrounds it."""
 
     replicas: int | None = Field(default=None, ge=0, le=1000)
-    """Pods; default: 1."""
+    """Pods; default: 1. An autoscaler that uses this resource's scale subresource needs a number to start with."""
     autoscaling: Autoscaling | None = None
     """Replicas by load, in place of replicas."""
     image: str | None = Field(default=None, min_length=1, max_length=512)
