@@ -1,5 +1,4 @@
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import dns.name
@@ -85,17 +84,6 @@ ALL = {"filter": "dns_resolution", "suffix": ""}
 REFUSED = ("x@null.example", "x@[127.0.0.1]")
 BUECHER = ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
 OK, NX, TEMP = DnsStatus.OK, DnsStatus.NX, DnsStatus.TEMP
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[NameServer]:
-    async with NameServer(ZONE) as started:
-        yield started
-
-
-@pytest.fixture
-def resolver(server: NameServer) -> Resolver:
-    return Resolver(DnsConfig(nameservers=[server.address], timeout=10))
 
 
 async def resolve(

@@ -1,11 +1,8 @@
-from collections.abc import AsyncIterator
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from koukan.chain.outputs import HostStatus, RemoteHostOutput
-from koukan.config.router import DnsConfig
 from koukan.model import Response
 from koukan.net.dns import Resolver
 from tests.support.chains import RecordingSink, make_chain, make_context, make_transaction, send
@@ -35,17 +32,6 @@ second.example.com       A    192.0.2.5
 8.2.0.192.in-addr.arpa   PTR  broken.example.com.
 """
 OK, TEMP, NOT_FOUND = HostStatus.OK, HostStatus.DNS_TEMP, HostStatus.NOT_FOUND
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[NameServer]:
-    async with NameServer(ZONE) as started:
-        yield started
-
-
-@pytest.fixture
-def resolver(server: NameServer) -> Resolver:
-    return Resolver(DnsConfig(nameservers=[server.address], timeout=10))
 
 
 async def look_up(

@@ -1,4 +1,3 @@
-from collections.abc import AsyncIterator
 from email import message_from_bytes
 from email.message import Message
 from typing import Any
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 
 from koukan.chain.outputs import SpfCheckOutput, SpfStatus
 from koukan.config.filters import SpfCheck
-from koukan.config.router import DnsConfig
 from koukan.net.dns import Resolver
 from tests.support.chains import MESSAGE, RecordingSink, make_chain, make_context, make_transaction, send
 from tests.support.nameserver import NameServer
@@ -26,17 +24,6 @@ gw.example           A    192.0.2.1
 local.example        TXT  "v=spf1 exists:%{l}.seen.example -all"
 postmaster.seen.example A 127.0.0.2
 """
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[NameServer]:
-    async with NameServer(ZONE) as started:
-        yield started
-
-
-@pytest.fixture
-def resolver(server: NameServer) -> Resolver:
-    return Resolver(DnsConfig(nameservers=[server.address], timeout=10))
 
 
 async def check(
