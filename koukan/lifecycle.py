@@ -13,10 +13,20 @@ logger = logging.getLogger("koukan")
 Part = TypeVar("Part")
 
 
+class Stopping(asyncio.Event):
+    """Set when the program is to end; `failed` when that is nobody's wish, so that its exit code says so."""
+
+    failed = False
+
+    def fail(self) -> None:
+        self.failed = True
+        self.set()
+
+
 class Lifecycle:
     """What has been started and how it is stopped."""
 
-    def __init__(self, stopping: asyncio.Event) -> None:
+    def __init__(self, stopping: Stopping) -> None:
         self._stopping = stopping
         self._stops: list[Callable[[], Awaitable[None]]] = []
 
@@ -47,7 +57,7 @@ class Lifecycle:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             logger.critical("a background loop failed, stopping", exc_info=task.exception())
-            self._stopping.set()
+            self._stopping.fail()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

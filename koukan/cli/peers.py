@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from koukan.cli.process import run, serve
 from koukan.dev.output import emit
 from koukan.dev.receiver import ReceivedTransaction, Receiver
 from koukan.dev.sink import MailSink, ReceivedMail
+from koukan.lifecycle import Stopping
 from koukan.model import HostPort
 
 
@@ -87,7 +87,7 @@ class _Peer:
     """A sink or receiver as a program."""
 
     def __init__(self, server: MailSink | Receiver, address: HostPort) -> None:
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
         self._server = server
         self._address = address
 

@@ -18,6 +18,7 @@ import uvloop
 from koukan import logs
 from koukan.config.loader import Loaded
 from koukan.errors import ConfigError, KoukanError, StartupError
+from koukan.lifecycle import Stopping
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -31,7 +32,7 @@ _GC_THRESHOLD = 50_000
 class App(Protocol):
     """A program that runs until it is told to stop."""
 
-    stopping: asyncio.Event
+    stopping: Stopping
 
     async def start(self) -> None: ...
 
@@ -67,7 +68,7 @@ async def serve(app: App, ready: Callable[[], Coroutine[Any, Any, None]] | None 
             await app.stopping.wait()
     finally:
         await app.stop()
-    return EXIT_OK
+    return EXIT_FAILED if app.stopping.failed else EXIT_OK
 
 
 async def _unless_stopped(app: App, work: Coroutine[Any, Any, None]) -> bool:

@@ -16,6 +16,7 @@ from koukan.dev.files import Ports
 from koukan.dev.processes import Processes, Program
 from koukan.dev.timeline import Timeline
 from koukan.errors import StartupError
+from koukan.lifecycle import Stopping
 from koukan.model import HostPort, Mailbox, Step
 from koukan.smtp.client import SmtpUpstream
 from koukan.smtp.pool import ConnectionPool
@@ -32,7 +33,7 @@ class Stack:
     def __init__(self, directory: Path, ports: Ports, show: Callable[[str], None]) -> None:
         self.directory = directory.absolute()
         self.ports = ports
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
         self.timeline = Timeline(show)
         self.processes = Processes(self._heard)
         self._show = show

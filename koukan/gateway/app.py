@@ -12,7 +12,7 @@ from koukan.admin import AdminServer
 from koukan.config.gateway import GatewayConfig, RestOutputConfig, SmtpServiceConfig
 from koukan.gateway.ingress import Ingress
 from koukan.gateway.service import GatewayService
-from koukan.lifecycle import Lifecycle
+from koukan.lifecycle import Lifecycle, Stopping
 from koukan.logs import event
 from koukan.model import HostPort, Upstream
 from koukan.net.tls import server_context
@@ -33,7 +33,7 @@ class GatewayApp:
 
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
         self._parts = Lifecycle(self.stopping)
         self.listeners: list[SmtpListener] = []
 

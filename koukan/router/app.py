@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from koukan import metrics
@@ -11,7 +10,7 @@ from koukan.chain.filter import Context
 from koukan.chain.plugins import Plugins
 from koukan.config.router import RouterConfig
 from koukan.errors import StoreError
-from koukan.lifecycle import Lifecycle
+from koukan.lifecycle import Lifecycle, Stopping
 from koukan.logs import event
 from koukan.net.dns import Resolver
 from koukan.net.tls import server_context
@@ -36,7 +35,7 @@ class RouterApp:
     def __init__(self, config: RouterConfig) -> None:
         self.config = config
         #: set when the process must end: its session is lost, or it was told to
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
         self._parts = Lifecycle(self.stopping)
 
     async def start(self) -> None:
@@ -52,7 +51,7 @@ class RouterApp:
         clients = parts.add(HttpClients(), HttpClients.close)
         self.store = parts.add(
             await SqlStore.open(
-                config.storage, session_uri=config.rest_listener.session_uri, on_fenced=self.stopping.set
+                config.storage, session_uri=config.rest_listener.session_uri, on_fenced=self.stopping.fail
             ),
             SqlStore.close,
         )
