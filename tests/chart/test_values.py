@@ -76,6 +76,9 @@ def test_every_value_of_the_schema_has_a_default_and_the_other_way_round(path: s
         {"networkPolicy": {"apiServerPorts": []}},
         {"networkPolicy": {"apiServerCIDRs": ["10.0.0.1"]}},
         {"podLabels": {"a": 1}},
+        {"resources": {"limits": {"memory": "lots"}}},
+        {"resources": {"limit": {"memory": "1Gi"}}},
+        {"demo": {"postgresql": {"password": "a:b@c"}}},
         {"demo": {"enabled": "true"}},
         {"demo": {"postgresql": {"runAsUser": 0}}},
         {"demo": {"postgresql": {"storage": {"size": "big"}}}},
@@ -98,6 +101,7 @@ def test_bad_values_are_refused(values: dict[str, Any]) -> None:
         {"extraObjects": [{"kind": "ConfigMap"}, "kind: ConfigMap"]},
         {"global": {"anything": True}},
         {"replicas": 0},
+        {"resources": {"requests": {"cpu": 0.5, "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "1G"}}},
     ],
     ids=json.dumps,
 )

@@ -22,7 +22,7 @@ NAMESPACE = "koukan-chart"
 
 #: two of everything that a value can hold, so that no template is left out
 EVERYTHING: dict[str, Any] = {
-    "watchNamespaces": ["mail", "staging"],
+    "watchNamespaces": [NAMESPACE, "staging"],
     "clusterDomain": "cluster.example",
     "imagePullSecrets": [{"name": "registry"}, {"name": "mirror"}],
     "image": {"registry": "r.example", "repository": "op", "digest": f"sha256:{'1' * 64}", "pullPolicy": "Always"},
@@ -101,7 +101,7 @@ def test_everything_that_a_value_says_is_there() -> None:
         "--listen=0.0.0.0:9090",
         f"--lease={NAMESPACE}/koukan",
         "--cluster-domain=cluster.example",
-        "--namespace=mail",
+        f"--namespace={NAMESPACE}",
         "--namespace=staging",
         "--log-level=debug",
         "--log-format=text",
@@ -231,11 +231,18 @@ def test_a_tag_defaults_to_the_version() -> None:
         ({"log": {"level": "loud"}}, "level"),
         ({"watchNamespaces": "mail"}, "watchNamespaces"),
         ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+        ({"resources": {"limits": {"memory": "lots"}}}, "/resources/limits/memory"),
+        ({"demo": {"enabled": True}, "watchNamespaces": ["mail"]}, "add it to watchNamespaces"),
     ],
 )
 def test_bad_values_are_refused_by_name(values: dict[str, Any], said: str) -> None:
     with pytest.raises(CommandFailed, match=said):
         render(values)
+
+
+@pytest.mark.parametrize("values", [{}, {"demo": {"enabled": True, "postgresql": {"password": "secret"}}}])
+def test_the_same_values_make_the_same_manifests(values: dict[str, Any]) -> None:
+    assert render(values) == render(values)
 
 
 @pytest.fixture
