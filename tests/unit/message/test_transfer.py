@@ -5,21 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koukan.blob.bodies import BytesBody
 from koukan.message.transfer import base64_length, encode_base64, is_utf8, measure, with_line_ends
-
-
-class Pieces(BytesBody):
-    """A body that comes in pieces of a given size."""
-
-    def __init__(self, content: bytes, size: int) -> None:
-        super().__init__(content)
-        self._size = size
-
-    async def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
-        content = await self.read()
-        for offset in range(start, len(content), self._size):
-            yield content[offset : offset + self._size]
+from tests.support.bodies import Pieces
 
 
 async def join(pieces: AsyncIterator[bytes]) -> bytes:

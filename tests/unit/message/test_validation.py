@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from email import message_from_bytes, policy
 from pathlib import Path
 from time import process_time
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from koukan.blob.bodies import BytesBody
 from koukan.message.address import Address
 from koukan.message.validation import Level, Verdict, validate
+from tests.support.bodies import Pieces
 
 MESSAGES = Path(__file__).parents[2] / "data" / "messages"
 MIB = 1024 * 1024
@@ -190,15 +191,9 @@ def test_without_exactly_one_sender_none_is_kept(sender: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
 def test_pieces_make_no_difference(size: int) -> None:
-    class Pieces(BytesBody):
-        async def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
-            data = await self.read()
-            for i in range(start, len(data), size):
-                yield data[i : i + size]
-
     for path in sorted(MESSAGES.glob("*.msg")):
         data = path.read_bytes()
-        assert asyncio.run(validate(Pieces(data))) == judge(data), path.name
+        assert asyncio.run(validate(Pieces(data, size))) == judge(data), path.name
 
 
 HOSTILE = {
