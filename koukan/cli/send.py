@@ -70,15 +70,21 @@ def run_send(options: argparse.Namespace) -> int:
 
 async def _send(options: argparse.Namespace, message: Message) -> int:
     clients = HttpClients()
+    submitted: list[Progress] = []
+    refused: StartupError | None = None
     try:
         submission = Submission(clients, options.url, tag=options.tag, verify=options.ca_file or True)
         try:
-            submitted = [await submission.submit(options.mail_from, rcpt, message) for rcpt in options.to]
+            for recipient in options.to:
+                submitted.append(await submission.submit(options.mail_from, recipient, message))
         except UpstreamError as error:
-            raise StartupError(str(error)) from None
+            refused = StartupError(str(error))
+        # Those before the one that cannot be submitted are on their way, and must not be sent a second time.
         codes = [await _follow(submission, progress, options.timeout) for progress in submitted]
     finally:
         await clients.close()
+    if refused is not None:
+        raise refused
     return max(codes, key=lambda code: (code == EXIT_FAILED, code))
 
 

@@ -113,6 +113,8 @@ async def exchange(
                 if replay is None:
                     raise UpstreamError(f"redirected to {url} in the middle of an upload")
                 content = replay()
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+        raise UpstreamError(f"{url}: is no URL of HTTP, such as http://router:8000/path") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if isinstance(error.__cause__, BodyAborted):
             raise error.__cause__ from None

@@ -31,7 +31,8 @@ async def start(arguments: Sequence[str], directory: Path) -> asyncio.subprocess
     ("arguments", "text"),
     [
         ([*SEND, "--url", NOBODY], "error: http://127.0.0.1:1/senders/x/transactions: Cannot connect"),
-        ([*SEND, "--url", "nowhere"], "error: nowhere: "),
+        ([*SEND, "--url", "nowhere"], "error: nowhere: is no URL of HTTP"),
+        ([*SEND, "--url", "ftp://x/y"], "error: ftp://x/y: is no URL of HTTP"),
         ([*SEND, "--url", NOBODY, "--ca-file", "none.pem"], "error: none.pem: cannot be used"),
         ([*SEND, "--url", NOBODY, "--ca-file", "taken"], "it holds no certificate"),
         ([*SEND, "--attach", "none.pdf"], "error: none.pdf: there is no such file"),
