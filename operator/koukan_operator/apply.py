@@ -23,7 +23,6 @@ class NameTaken(KoukanError):
         super().__init__(
             f"{key} exists and belongs to {owner}; delete or rename it, or give this resource another name"
         )
-        self.key = key
 
 
 class Applier:

@@ -86,7 +86,6 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
         image_pull_policy=options.image_pull_policy,
         image_pull_secrets=tuple(options.image_pull_secret),
         cluster_domain=options.cluster_domain,
-        operator_namespace=os.environ.get("POD_NAMESPACE", ""),
     )
 
 

@@ -20,5 +20,3 @@ class OperatorSettings:
     cluster_domain: str = "cluster.local"
     available_apis: frozenset[str] = frozenset()
     """Group/versions that the API server serves; MONITORING_API and CERT_MANAGER_API matter."""
-    operator_namespace: str = ""
-    """Where the operator runs; Prometheus and the operator may reach the admin port from anywhere, so "" is fine."""

@@ -16,7 +16,7 @@ from koukan_operator.render.deployment import config_name, deployment, program
 from koukan_operator.render.findings import Findings
 from koukan_operator.render.gateway_config import gateway_document
 from koukan_operator.render.objects import Workload_, manifest, selector_text
-from koukan_operator.render.rendered import OWNED_KINDS, Claim, ConfigProblem, Manifest, MissingReference, Rendered
+from koukan_operator.render.rendered import Claim, ConfigProblem, Manifest, MissingReference, Rendered
 from koukan_operator.render.router_config import router_document
 from koukan_operator.render.smtp_services import container_ports, smtp_services
 from koukan_operator.render.surroundings import (
@@ -31,7 +31,6 @@ from koukan_operator.render.surroundings import (
 from koukan_operator.settings import OperatorSettings
 
 __all__ = [
-    "OWNED_KINDS",
     "Claim",
     "ConfigProblem",
     "MissingReference",
@@ -110,10 +109,7 @@ def _rendered(
         problems=findings.problems,
         warnings=findings.warnings,
         claims=findings.claims,
-        config_hash=digest,
-        secrets_hash=findings.secrets_hash(),
         selector=selector_text(resource),
-        deployment=resource.metadata.name,
     )
 
 

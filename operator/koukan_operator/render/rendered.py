@@ -9,20 +9,6 @@ from koukan_operator.references import ObjectRef
 
 Manifest = dict[str, Any]
 
-#: every kind that rendering may produce, as (apiVersion, kind): what pruning looks through. The last two exist only where
-#: OperatorSettings.available_apis has their API.
-OWNED_KINDS: tuple[tuple[str, str], ...] = (
-    ("v1", "ServiceAccount"),
-    ("v1", "ConfigMap"),
-    ("v1", "Service"),
-    ("networking.k8s.io/v1", "NetworkPolicy"),
-    ("policy/v1", "PodDisruptionBudget"),
-    ("apps/v1", "Deployment"),
-    ("autoscaling/v2", "HorizontalPodAutoscaler"),
-    ("cert-manager.io/v1", "Certificate"),
-    ("monitoring.coreos.com/v1", "PodMonitor"),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class MissingReference:
@@ -76,14 +62,8 @@ class Rendered:
     claims: list[Claim] = field(default_factory=list)
     #: names of the OutputChains that the config contains, sorted
     chains: tuple[str, ...] = ()
-    #: also annotation koukan.io/config-hash on the pod template
-    config_hash: str = ""
-    #: also annotation koukan.io/secrets-hash on the pod template
-    secrets_hash: str = ""
     #: label selector of the pods, for status.selector of the scale subresource: `a=b,c=d`
     selector: str = ""
-    #: the Deployment's name; its readiness is the resource's
-    deployment: str = ""
     #: base URL of the REST service, for status
     service_uri: str = ""
 
