@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from koukan_operator.model import KoukanGateway, KoukanRouter
+from koukan_operator.model.workload import Tls
 from koukan_operator.peers import rest_url
-from koukan_operator.references import Document, Refs, rest_tls_secret
+from koukan_operator.references import Document, Refs
 from koukan_operator.render.attachment import Attachment
 from koukan_operator.render.deployment import config_name, deployment, program
 from koukan_operator.render.findings import Findings
@@ -49,7 +50,7 @@ def render_router(router: KoukanRouter, refs: Refs, settings: OperatorSettings) 
     attachment = Attachment(router, findings)
     own = _as_document(router)
     document = router_document(router, own, attachment, findings, settings)
-    _need_certificate(router, rest_tls_secret(router), "spec.tls.secretName", findings)
+    _need_certificate(router.spec.tls, "spec.tls", findings)
     uri = rest_url(KoukanRouter.KIND, own, settings.cluster_domain)
     rendered = _rendered(router, document, [], findings, settings)
     return replace(rendered, chains=tuple(attachment.chains), service_uri=uri)
@@ -60,20 +61,18 @@ def render_gateway(gateway: KoukanGateway, refs: Refs, settings: OperatorSetting
     findings = Findings(refs)
     own = _as_document(gateway)
     document = gateway_document(gateway, findings, settings)
-    _need_certificate(gateway, rest_tls_secret(gateway), "spec.tls.secretName", findings)
+    _need_certificate(gateway.spec.tls, "spec.tls", findings)
     for index, listener in enumerate(gateway.spec.listeners):
-        if listener.tls is not None and listener.tls.secret_name is not None:
-            path = f"spec.listeners[{index}].tls.secretName"
-            findings.need_keys(listener.tls.secret_name, ("tls.crt", "tls.key"), path)
+        _need_certificate(listener.tls, f"spec.listeners[{index}].tls", findings)
     services = list(smtp_services(gateway, findings))
     uri = rest_url(KoukanGateway.KIND, own, settings.cluster_domain)
     return replace(_rendered(gateway, document, services, findings, settings), service_uri=uri)
 
 
-def _need_certificate(resource: Workload_, secret: str | None, path: str, findings: Findings) -> None:
+def _need_certificate(tls: Tls | None, path: str, findings: Findings) -> None:
     # One that cert-manager makes comes after the Certificate is applied; pods wait for it.
-    if secret is not None and resource.spec.tls is not None and resource.spec.tls.secret_name is not None:
-        findings.need_keys(secret, ("tls.crt", "tls.key"), path)
+    if tls is not None and tls.secret_name is not None:
+        findings.need_keys(tls.secret_name, ("tls.crt", "tls.key"), f"{path}.secretName")
 
 
 def _rendered(
