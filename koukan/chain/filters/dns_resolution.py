@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from koukan.chain.addresses import canonical_domain
@@ -37,6 +37,27 @@ class _Found:
 
     status: DnsStatus
     hosts: tuple[HostPort, ...] = ()
+
+
+@dataclass(slots=True)
+class _Strangers:
+    """In `tx.notes`: the domains of the recipients, by each form in which a routing policy may write them."""
+
+    domains: dict[str, str] = field(default_factory=dict)
+    #: recipients that were looked at: there may be thousands, so each is looked at once
+    seen: int = 0
+
+    @classmethod
+    def of(cls, tx: Transaction) -> dict[str, str]:
+        found: _Strangers = tx.notes.setdefault(cls, cls())
+        for recipient in tx.recipients[found.seen :]:
+            domain = recipient.mailbox.domain
+            if domain is not None:
+                literal = _literal(domain)
+                found.domains[domain] = domain
+                found.domains[canonical_domain(domain) if literal is None else str(literal)] = domain
+        found.seen = len(tx.recipients)
+        return found.domains
 
 
 class DnsResolutionFilter(Filter):
@@ -75,7 +96,7 @@ class DnsResolutionFilter(Filter):
         route = tx.route
         if route is None:
             return
-        strangers = _named_by_envelope(tx)
+        strangers = _Strangers.of(tx)
         if not any(self._to_resolve(host, strangers) for host in route.hosts):
             return
         found = await asyncio.gather(*(self._host(tx, host, strangers) for host in route.hosts))
@@ -172,18 +193,6 @@ def _ip(text: str) -> IpAddress | None:
         return ip_address(text)
     except ValueError:
         return None
-
-
-def _named_by_envelope(tx: Transaction) -> dict[str, str]:
-    """The domains of the recipients, by each form in which a routing policy may write them."""
-    domains: dict[str, str] = {}
-    for recipient in tx.recipients:
-        domain = recipient.mailbox.domain
-        if domain is not None:
-            literal = _literal(domain)
-            domains[domain] = domain
-            domains[canonical_domain(domain) if literal is None else str(literal)] = domain
-    return domains
 
 
 def _found(tx: Transaction, host: HostPort, exchanges: Exchanges) -> _Found:
