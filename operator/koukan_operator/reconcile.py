@@ -17,7 +17,7 @@ from koukan_operator.cache import Cache
 from koukan_operator.chains import ChainReconciler
 from koukan_operator.cluster import Cluster, Forbidden, Invalid
 from koukan_operator.index import ReferenceIndex
-from koukan_operator.kinds import CHAIN, DEPLOYMENT, ROUTER, Document, Key
+from koukan_operator.kinds import CERTIFICATE, CHAIN, DEPLOYMENT, ROUTER, Document, Key, Kind
 from koukan_operator.labels import PAUSE
 from koukan_operator.planning import Plan, Planner
 from koukan_operator.queue import jittered
@@ -27,10 +27,12 @@ from koukan_operator.settings import OperatorSettings
 from koukan_operator.status import (
     FALSE,
     PROGRESSING,
+    TRUE,
     UNKNOWN,
     Condition,
     Rollout,
     Status,
+    issue_condition,
     ready_condition,
     rollout_condition,
 )
@@ -140,21 +142,25 @@ class Reconciler:
         return Outcome("ok")
 
     def _status(self, document: Document, plan: Plan, outcome: Outcome) -> Status:
-        rollout = Rollout.of(self._deployment(document["metadata"]["uid"]))
+        uid = document["metadata"]["uid"]
+        rollout = Rollout.of(next(iter(self._owned(uid, DEPLOYMENT)), None))
         fields = _fields(document, plan.found, rollout)
         namespace = document["metadata"]["namespace"]
         stuck = outcome.progressing
+        resolved = plan.references_resolved
+        if resolved.status == TRUE:
+            resolved = issue_condition(self._owned(uid, CERTIFICATE)) or resolved
         conditions = [
             ready_condition(rollout, stuck.message if stuck is not None else plan.last_good),
             stuck or rollout_condition(rollout, fields["selector"] or "", namespace),
             plan.config_valid,
-            plan.references_resolved,
+            resolved,
         ]
         return Status(conditions, fields)
 
-    def _deployment(self, uid: str) -> Document | None:
-        keys = (key for key in self._cache.owned_by(uid) if key.kind == DEPLOYMENT.name)
-        return next((self._cache.get(key) for key in keys), None)
+    def _owned(self, uid: str, kind: Kind) -> list[Document]:
+        documents = (self._cache.get(key) for key in self._cache.owned_by(uid) if key.kind == kind.name)
+        return [document for document in documents if document is not None]
 
 
 class Tally:

@@ -124,6 +124,20 @@ def rollout_condition(rollout: Rollout, selector: str, namespace: str) -> Condit
     return Condition(PROGRESSING, TRUE, "RollingOut", f"{counts}. If it takes long: {where}")
 
 
+def issue_condition(certificates: Iterable[Document]) -> Condition | None:
+    """ReferencesResolved while cert-manager has not made a certificate: its issuer is missing, refuses or takes its time."""
+    waiting = []
+    for certificate in certificates:
+        conditions = (certificate.get("status") or {}).get("conditions") or ()
+        ready: Document = next((condition for condition in conditions if condition["type"] == READY), {})
+        if ready.get("status") != TRUE:
+            name, namespace = certificate["metadata"]["name"], certificate["metadata"]["namespace"]
+            said = str(ready.get("message") or "cert-manager has said nothing about it yet").rstrip(".")
+            see = f"kubectl -n {namespace} describe certificate,certificaterequest {name}"
+            waiting.append(f'Certificate "{name}" is not ready: {said}. See: {see}')
+    return Condition(REFERENCES_RESOLVED, FALSE, "NotIssued", listed(waiting)) if waiting else None
+
+
 def ready_condition(rollout: Rollout, last_good: str) -> Condition:
     """Ready: whether pods can take traffic. `last_good` says why they run an earlier configuration, empty if they do not."""
     if not rollout.exists:

@@ -13,7 +13,7 @@ from koukan_operator.cache import Cache
 from koukan_operator.cluster import Forbidden, Invalid, Unavailable
 from koukan_operator.kinds import DEPLOYMENT, OWNED_SELECTOR, RESOURCES, Document, Key, key_of
 from koukan_operator.reconcile import Reconciler, is_paused
-from koukan_operator.settings import OperatorSettings
+from koukan_operator.settings import CERT_MANAGER_API, OperatorSettings
 from koukan_operator.triggers import Triggers
 
 from tests.support.api_double import FakeCluster
@@ -115,6 +115,26 @@ async def test_a_router_is_made_and_left_alone_afterwards() -> None:
     for key in house.cache.keys(RESOURCES[0]):
         await house.reconciler.reconcile(key)
     assert await house.settle() == []
+
+
+async def test_a_certificate_that_no_issuer_has_issued_is_unresolved_and_heals_when_it_comes() -> None:
+    house = House(secret(), router(tls={"issuerRef": {"name": "ca"}}))
+    house.reconciler.planner.settings = OperatorSettings(image="koukan:1", available_apis=frozenset({CERT_MANAGER_API}))
+    await house.settle()
+    status, reason, message = house.condition(MAIL, "ReferencesResolved")
+    assert (status, reason) == ("False", "NotIssued")
+    assert 'Certificate "mail-tls" is not ready: cert-manager has said nothing about it yet.' in message
+    certificate = house.cluster.objects[Key("Certificate", "mail", "mail-tls")]
+    waiting = {"type": "Ready", "status": "False", "message": "Secret does not exist."}
+    house.cluster.put({**certificate, "status": {"conditions": [waiting]}})
+    await house.settle()
+    assert (
+        "not ready: Secret does not exist. See: kubectl -n mail describe"
+        in house.condition(MAIL, "ReferencesResolved")[2]
+    )
+    house.cluster.put({**certificate, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    await house.settle()
+    assert house.condition(MAIL, "ReferencesResolved")[:2] == ("True", "Resolved")
 
 
 async def test_readiness_follows_the_pods() -> None:
