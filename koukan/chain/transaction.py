@@ -86,6 +86,11 @@ class Transaction:
             return None
         return address if isinstance(address, IPv4Address) else address.ipv4_mapped or address
 
+    @property
+    def smtputf8(self) -> bool:
+        """The client announced that header fields may hold UTF-8 (RFC 6531 §3.4)."""
+        return self.mail_from is not None and self.mail_from.param("SMTPUTF8") is not None
+
     def output(self, kind: type[Output]) -> Output | None:
         """The output of that kind, None when its filter has not run."""
         found = self.outputs.get(kind.key)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from koukan.blob.bodies import BytesBody, ConcatBody, TailBody
 from koukan.chain.filter import Context, Filter
-from koukan.chain.filters.received_header import uses_smtputf8
 from koukan.chain.outputs import (
     DkimCheckOutput,
     DkimResult,
@@ -39,7 +38,7 @@ class AuthenticationResultsFilter(Filter):
         self._authserv_id = authserv_id
 
     async def on_body(self, tx: Transaction, body: Body) -> Body:
-        own = render(self._authserv_id, _results(tx), smtputf8=uses_smtputf8(tx))
+        own = render(self._authserv_id, _results(tx), smtputf8=tx.smtputf8)
         block, _ = await read_head(body.chunks())
         cleaned = without_forged(block, self._authserv_id)
         if cleaned is None:

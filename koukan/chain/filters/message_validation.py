@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from koukan.chain.filter import Context, Filter
-from koukan.chain.filters.received_header import uses_smtputf8
 from koukan.chain.outputs import MessageValidationOutput
 from koukan.chain.transaction import Transaction
 from koukan.config.filters import MessageValidation
@@ -15,7 +14,7 @@ class MessageValidationFilter(Filter):
     """Never answers: every message gets a verdict."""
 
     async def on_body(self, tx: Transaction, body: Body) -> None:
-        verdict = await validate(body, smtputf8=uses_smtputf8(tx))
+        verdict = await validate(body, smtputf8=tx.smtputf8)
         tx.add_output(
             MessageValidationOutput(verdict.level, verdict.reason, verdict.received_count, from_address=verdict.sender)
         )

@@ -43,7 +43,7 @@ class ReceivedHeaderFilter(Filter):
         return f"Received: {clauses};\r\n\t{format_date(self._now())}\r\n".encode()
 
     def _clauses(self, tx: Transaction) -> Iterator[str]:
-        smtputf8 = uses_smtputf8(tx)
+        smtputf8 = tx.smtputf8
         client = _from(tx, smtputf8)
         if client is not None:
             yield f"from {client}"
@@ -59,11 +59,6 @@ class ReceivedHeaderFilter(Filter):
 
 def build(options: ReceivedHeader, context: Context) -> ReceivedHeaderFilter:
     return ReceivedHeaderFilter(options.received_hostname, context.now)
-
-
-def uses_smtputf8(tx: Transaction) -> bool:
-    """The client announced that header fields may hold UTF-8 (RFC 6531 §3.4)."""
-    return tx.mail_from is not None and tx.mail_from.param("SMTPUTF8") is not None
 
 
 def _from(tx: Transaction, smtputf8: bool) -> str | None:

@@ -19,7 +19,6 @@ from koukan.blob.bodies import BytesBody
 from koukan.blob.spool import SpooledBody
 from koukan.chain.engine import Chain
 from koukan.chain.filter import Context
-from koukan.chain.filters.received_header import uses_smtputf8
 from koukan.chain.transaction import Transaction
 from koukan.model import Body, HostPort, Mailbox, Response, Sender, SmtpMeta, Step, StepResult
 from koukan.net.dns import Resolver
@@ -138,7 +137,7 @@ async def test_every_message_is_answered_on_purpose_and_goes_on_unchanged(seed: 
         for body in bodies:
             assert body.endswith(message)
             head = body.removesuffix(message)
-            assert uses_smtputf8(tx) or head.isascii()
+            assert tx.smtputf8 or head.isascii()
             names = added_fields(head)
             assert names == [name for name in OURS if name in names or name not in SOMETIMES]
             unchanged += 1
