@@ -12,6 +12,7 @@ from koukan.storage.store import Responses
 SUCCESS = "upstream response success"
 CANCELLED = "downstream cancelled"
 TIMED_OUT = "downstream timeout"
+ALL_RCPTS_FAILED = "exploder/oneshot all rcpts failed"
 MAX_ATTEMPTS = "retry policy max attempts"
 DEADLINE = "retry policy deadline"
 #: a temporary failure of a sender that has no retries: visible, where the existing Koukan hides it
@@ -56,6 +57,8 @@ def conclude(attempted: Attempted, params: RetryParams, rng: random.Random) -> O
     failure, command = _first_failure(responses)
     if failure is None:
         return Outcome(SUCCESS)
+    if command == "rcpt_" and len(responses.rcpt) > 1:  # interactive: their client has heard it
+        return Outcome(ALL_RCPTS_FAILED, failure=_reported(attempted, failure))
     if failure.permanent:
         return Outcome(_permanent_reason(command), failure=_reported(attempted, failure))
     if not attempted.retry:

@@ -16,7 +16,7 @@ from koukan.config.router import RouterConfig
 from koukan.errors import StoreError
 from koukan.message.bodies import SpecBody
 from koukan.message.builder import BlobSource, parse_spec
-from koukan.model import Body
+from koukan.model import Body, Response
 from koukan.model.documents import BuilderBody, CreateRequest, InlineBody, ReuseBody, UpdateRequest
 from koukan.rest.problems import BadRequest, Conflict, Moved, NotFound, TooLarge, Unavailable
 from koukan.rest.resource import BODY, BlobSize, BlobView, BlobWriter, Resource, check_recipients
@@ -25,7 +25,7 @@ from koukan.router.dispatcher import Delivery, Dispatcher
 from koukan.router.roles import Role
 from koukan.router.uploads import DurableWriter, SpoolWriter, StoreWriter
 from koukan.router.work import Work
-from koukan.storage.store import BlobRef, BlobState, Envelope, NewTransaction, Store, StoredTransaction
+from koukan.storage.store import BlobRef, BlobState, Envelope, NewTransaction, Responses, Store, StoredTransaction
 
 #: seconds between looks at a transaction that another process, or nobody, works on while a client long-polls it
 _POLL_STORED = 1.0
@@ -242,6 +242,9 @@ class RouterService(TransactionService):
 
     def _view(self, stored: StoredTransaction) -> Resource:
         envelope, responses = stored.envelope, stored.responses
+        if stored.held is not None:
+            # Its newest attempts ended with their processes and left no answers: why there will be none stands in their place.
+            responses = Responses(mail=Response(451, f"4.3.5 {stored.held}"))
         role = self._dispatcher.roles.find(envelope.sender.name, envelope.sender.tag)
         interactive = role is not None and role.chain.sink.interactive
         blobs: dict[str, BlobView] = dict(stored.blobs)

@@ -141,7 +141,11 @@ async def _free(connection: Connection, sessions: Sequence[int], crashes: int) -
     freed = await connection.fetch(_FREE, holders, crashes, CRASH_LIMIT, QUARANTINED)
     if freed:
         logger.info("%d leases of sessions %s are free", len(freed), ", ".join(map(str, sessions)))
-        await connection.fetch(_LEAP, dump_rows([{"id": row["tx_id"]} for row in freed]), _VERSION_LEAP)
+        names = await connection.fetch(_LEAP, dump_rows([{"id": row["tx_id"]} for row in freed]), _VERSION_LEAP)
+        quarantined = {row["tx_id"] for row in freed if row["held"] == QUARANTINED}
+        for row in names:
+            if row["id"] in quarantined:
+                logger.error("%s: %s", row["rest_id"], QUARANTINED)
 
 
 # Candidates are locked first, so that several processes claim different ones at the same time.
@@ -183,7 +187,7 @@ _FREE = Statement(
     UPDATE queue SET session_id = NULL, due_at = CASE WHEN due_at IS NOT NULL THEN {now} END, crashes = crashes + $2,
         held = CASE WHEN $2 > 0 AND crashes + $2 >= $3 THEN $4 ELSE held END
     WHERE session_id IN (SELECT id FROM {rows})
-    RETURNING tx_id
+    RETURNING tx_id, held
     """,
     rows="id integer",
 )
@@ -195,6 +199,6 @@ _FREE_SOME = Statement(
     rows="id bigint",
 )
 _LEAP = Statement(
-    "UPDATE transactions SET version = version + $2 WHERE id IN (SELECT id FROM {rows})",
+    "UPDATE transactions SET version = version + $2 WHERE id IN (SELECT id FROM {rows}) RETURNING id, rest_id",
     rows="id bigint",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,28 @@ def test_the_end_is_reported(attempt: int, age: float, reason: str, internal_err
 
 def test_without_retries_the_first_failure_is_the_end() -> None:
     assert conclude(attempted(retry=False), PARAMS, random.Random(1)).final_reason == NO_RETRY
+
+
+OK, NOT_NOW, NEVER = Response(250, "ok"), Response(450, "4.2.1 not now"), Response(550, "5.1.1 never")
+
+
+@pytest.mark.parametrize(
+    ("responses", "reason"),
+    [
+        (Responses(OK, (OK,), OK), "upstream response success"),
+        (Responses(OK, (OK, NEVER), OK), "upstream response success"),
+        (Responses(NEVER), "upstream mail_response permfail"),
+        (Responses(OK, (NEVER,), NEVER), "upstream rcpt_response permfail"),
+        (Responses(OK, (NEVER, NEVER), NEVER), "exploder/oneshot all rcpts failed"),
+        (Responses(OK, (NEVER, NOT_NOW), NOT_NOW), "exploder/oneshot all rcpts failed"),
+        (Responses(OK, (OK,), NEVER), "upstream response permfail"),
+    ],
+)
+def test_reasons_are_those_that_clients_of_the_existing_koukan_know(responses: Responses, reason: str) -> None:
+    tried = Attempted(Mailbox("ann@example.com"), responses, 1, 0.0, retry=False, notification=False)
+    assert conclude(tried, PARAMS, random.Random(1)).final_reason == reason
+    gone = replace(tried, timed_out=True)
+    assert conclude(gone, PARAMS, random.Random(1)).final_reason == "downstream timeout"
 
 
 def test_a_cancelled_transaction_ends_as_cancelled_whatever_else_is_over_and_nobody_hears_of_it() -> None:
