@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_tz
 
 from koukan.errors import InvalidMessage
-from koukan.message import encoded_words
+from koukan.message import encoded_words, lexical
 from koukan.message.headers import MAX_FIELDS, Field, Headers
 from koukan.message.mailboxes import parse_mailboxes
 from koukan.message.parameters import Parameterized, parse_content_type, parse_disposition
@@ -66,6 +66,7 @@ def _date(text: str) -> dict[str, int]:
 
 
 def _message_id(text: str) -> str:
+    text, _ = lexical.strip_comments(text)
     return text[1:-1] if text.startswith("<") and text.endswith(">") else text
 
 

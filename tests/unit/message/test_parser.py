@@ -121,6 +121,8 @@ async def _compare(ours: Any, theirs: EmailMessage, blobs: dict[str, bytes]) -> 
         ("Content-Transfer-Encoding: BASE64", "BASE64"),
         ("Message-ID: <a@b>", "a@b"),
         ("Message-ID: a@b", "a@b"),
+        ("Message-ID: (an) <a@b> (id)", "a@b"),
+        ("Message-ID: <a@b> (open", "a@b"),
         ("From: Ann <ann@example.com>", [{"display_name": "Ann", "address": "ann@example.com"}]),
         ("To: =?utf-8?q?J=C3=B6rg?= <j@b.c>, x@y.z", [
             {"display_name": "Jörg", "address": "j@b.c"},
