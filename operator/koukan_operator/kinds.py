@@ -73,6 +73,7 @@ NETWORK_POLICY = Kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies"
 AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling/v2", "horizontalpodautoscalers")
 CERTIFICATE = Kind("Certificate", "cert-manager.io/v1", "certificates")
 POD_MONITOR = Kind("PodMonitor", "monitoring.coreos.com/v1", "podmonitors")
+SERVICE_MONITOR = Kind("ServiceMonitor", "monitoring.coreos.com/v1", "servicemonitors")
 #: what we make of them, in every cluster
 OWNED = (
     SERVICE_ACCOUNT,
@@ -84,7 +85,7 @@ OWNED = (
     AUTOSCALER,
 )
 #: and where their API is served
-OPTIONAL = (CERTIFICATE, POD_MONITOR)
+OPTIONAL = (CERTIFICATE, POD_MONITOR, SERVICE_MONITOR)
 
 LEASE = Kind("Lease", "coordination.k8s.io/v1", "leases")
 EVENT = Kind("Event", "v1", "events")

@@ -65,13 +65,14 @@ class Resync:
         self.kinds: tuple[Kind, ...] = ()
 
     async def find_kinds(self) -> frozenset[str]:
-        """Learn which kinds the API server serves; answers the optional APIs among them. Raises ClusterError."""
+        """Learn which kinds the API server serves; answers the optional APIs that are complete. Raises ClusterError."""
         for kind in RESOURCES:
             if not await self._cluster.served(kind):
                 raise NotFound(f"the API server has no {kind.plural}.{kind.group}; install the chart's CRDs (crds/)")
         optional = [kind for kind in OPTIONAL if await self._cluster.served(kind)]
         self.kinds = (*RESOURCES, SECRET, *OWNED, *optional)
-        return frozenset(kind.api_version for kind in optional)
+        absent = {kind.api_version for kind in OPTIONAL if kind not in optional}
+        return frozenset(kind.api_version for kind in optional) - absent
 
     async def once(self) -> None:
         """List everything. Raises ClusterError."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 RELEASE = "rbac"
 ACCOUNT = "rbac-koukan"
 #: served only where cert-manager and the Prometheus operator are
-OPTIONAL = {"certificates", "podmonitors"}
+OPTIONAL = {"certificates", "podmonitors", "servicemonitors"}
 #: what must not be allowed, each for a reason of its own
 FORBIDDEN = [
     ("create", "secrets"),

@@ -126,10 +126,12 @@ class Monitoring(ResourceModel):
 
     pod_monitor: bool = True
     """Make a PodMonitor where the cluster knows the kind."""
+    service_monitor: bool = False
+    """Make a ServiceMonitor in its place, for a Prometheus that reads no PodMonitors."""
     interval: Duration = Field(default=30, gt=0)
     """Time between scrapes."""
     labels: StringMap = {}
-    """Labels of the PodMonitor, which many Prometheus objects select by."""
+    """Labels of the monitor, which many Prometheus objects select by."""
 
 
 class NetworkPolicy(ResourceModel):

@@ -24,8 +24,8 @@ from koukan_operator.render.surroundings import (
     autoscaler,
     certificates,
     disruption_budget,
+    monitor,
     network_policy,
-    pod_monitor,
     rest_services,
     service_account,
 )
@@ -100,7 +100,7 @@ def _rendered(
         disruption_budget(resource),
         deployment(resource, smtp, digest, findings, settings),
         *autoscaler(resource),
-        *pod_monitor(resource, settings),
+        *monitor(resource, settings),
     ]
     return Rendered(
         manifests=[] if findings.problems else manifests,

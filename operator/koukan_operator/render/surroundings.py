@@ -35,8 +35,13 @@ def rest_services(resource: Workload_) -> Iterator[Manifest]:
         annotations=resource.spec.service_annotations,
     )
     # A draining pod still answers for its transactions, so its name stays.
-    headless = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": labels, "ports": ports}
+    every = [*ports, _admin_port(resource)] if resource.spec.monitoring.service_monitor else ports
+    headless = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": labels, "ports": every}
     yield manifest(resource, "v1", "Service", f"{name}-pods", {"spec": headless})
+
+
+def _admin_port(resource: Workload_) -> Manifest:
+    return {"name": "admin", "port": resource.spec.admin_listener.port, "targetPort": "admin", "protocol": "TCP"}
 
 
 def disruption_budget(resource: Workload_) -> Manifest:
@@ -90,19 +95,22 @@ def autoscaler(resource: Workload_) -> Iterator[Manifest]:
     yield manifest(resource, "autoscaling/v2", "HorizontalPodAutoscaler", name, {"spec": spec})
 
 
-def pod_monitor(resource: Workload_, settings: OperatorSettings) -> Iterator[Manifest]:
+def monitor(resource: Workload_, settings: OperatorSettings) -> Iterator[Manifest]:
     """How the Prometheus operator finds the pods, where it is installed."""
     monitoring = resource.spec.monitoring
-    if not monitoring.pod_monitor or MONITORING_API not in settings.available_apis:
+    if MONITORING_API not in settings.available_apis or not (monitoring.pod_monitor or monitoring.service_monitor):
         return
     interval = monitoring.model_dump(mode="json", include={"interval"})["interval"]
+    kind, endpoints = "PodMonitor", "podMetricsEndpoints"
+    if monitoring.service_monitor:
+        kind, endpoints = "ServiceMonitor", "endpoints"
     spec = {
         "selector": {"matchLabels": selector_of(resource)},
-        "podMetricsEndpoints": [{"port": "admin", "path": "/metrics", "interval": interval}],
+        endpoints: [{"port": "admin", "path": "/metrics", "interval": interval}],
     }
-    monitor = manifest(resource, MONITORING_API, "PodMonitor", resource.metadata.name, {"spec": spec})
-    monitor["metadata"]["labels"] = {**monitoring.labels, **monitor["metadata"]["labels"]}
-    yield monitor
+    made = manifest(resource, MONITORING_API, kind, resource.metadata.name, {"spec": spec})
+    made["metadata"]["labels"] = {**monitoring.labels, **made["metadata"]["labels"]}
+    yield made
 
 
 def certificates(resource: Workload_, findings: Findings, settings: OperatorSettings) -> Iterator[Manifest]:
