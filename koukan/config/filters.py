@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -169,7 +170,7 @@ def _is_weighted(pair: Any) -> bool:
     if not isinstance(pair, (list, tuple)) or len(pair) != 2:
         return False
     weight, action = pair
-    return isinstance(weight, (int, float)) and weight >= 0 and action in get_args(Action)
+    return isinstance(weight, (int, float)) and 0 <= weight < inf and action in get_args(Action)
 
 
 class PolicyAction(FilterOptions):

@@ -121,6 +121,7 @@ def test_a_tag_that_no_rule_has_is_worth_a_warning(tmp_path: Path) -> None:
             "action: must be REJECT, MATCH or LOG, or a list like [[9, LOG], [1, REJECT]], got ['9:",
         ),
         ({"action": [[-1, "LOG"]]}, "action: must be REJECT, MATCH or LOG, or a list like "),
+        ({"action": [[float("inf"), "LOG"]]}, "action: must be REJECT, MATCH or LOG, or a list like "),
         ({"action": [[0, "LOG"]]}, "action: the weights must add up to more than zero"),
         ({"code": 250}, "code: input should be greater than or equal to 400, got 250"),
         ({"match": "smtp_tls"}, "match: must be {matcher: NAME}, {not: …}, {any: [… ]} or {all: [… ]}, got 'smtp_tls'"),
