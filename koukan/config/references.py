@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from koukan.config import filters
 from koukan.config.filters import FilterOptions
 from koukan.config.loader import Path_, Problem, suggest
+from koukan.config.matchers import NumRcpts
 from koukan.config.policies import check_policies, policy_remarks
 from koukan.config.router import ChainConfig, EffectiveSender, RouterConfig, SenderConfig, TagConfig
 
@@ -222,11 +223,46 @@ def _remarks(config: RouterConfig) -> Iterator[Problem]:
         )
     if config.storage.gc_interval is None:
         yield Problem(("storage",), "finished transactions are never deleted; set storage.gc_interval, 300 for example")
+    promising = _promising_chains(config)
     for index, chain in enumerate(config.endpoint):
         yield from policy_remarks(chain, ("endpoint", index))
+        if chain.name in promising and chain.output_handler.notification is None:
+            message = (
+                "has no output_handler.notification: nobody hears of mail that was accepted and then fails for good"
+            )
+            yield Problem(("endpoint", index), message)
         if isinstance(chain.sink, filters.RestOutput) and not chain.sink.static_endpoint:
             routers = [item for item in chain.chain if isinstance(item, filters.Router)]
             catch_all = any(r.policy is None or isinstance(r.policy, filters.DestDomainPolicy) for r in routers)
             if not catch_all:
                 message = "no router takes every recipient; those that none takes are rejected with 550"
                 yield Problem(("endpoint", index, "chain"), message)
+
+
+def _promising_chains(config: RouterConfig) -> set[str]:
+    """Chains of mail that may have been accepted before it fails: behind an exploder, and of senders with notifications."""
+    found: set[str] = set()
+    for sender in config.sender:
+        for tag in (None, *(t.name for t in sender.tag or ())):
+            effective = EffectiveSender.of(sender, tag)
+            own = None if effective is None or effective.output_chain is None else config.chain(effective.output_chain)
+            if effective is None or own is None:
+                continue
+            if isinstance(own.sink, filters.Exploder):
+                child = child_chain(config, effective, own.sink)
+                if child is not None and (own.exploder_is_msa or not _takes_one_recipient(own)):
+                    found.add(child.name)
+            elif effective.notification:
+                found.add(own.name)
+    return found
+
+
+def _takes_one_recipient(chain: ChainConfig) -> bool:
+    """Every message has a single recipient, whose own answer is the client's: nothing is accepted that may still fail."""
+    return any(
+        isinstance(item, filters.PolicyAction)
+        and item.action == "REJECT"
+        and isinstance(item.match, NumRcpts)
+        and item.match.max_rcpts <= 1
+        for item in chain.chain
+    )
