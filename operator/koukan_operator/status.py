@@ -133,7 +133,7 @@ def issue_condition(certificates: Iterable[Document]) -> Condition | None:
         if ready.get("status") != TRUE:
             name, namespace = certificate["metadata"]["name"], certificate["metadata"]["namespace"]
             said = str(ready.get("message") or "cert-manager has said nothing about it yet").rstrip(".")
-            see = f"kubectl -n {namespace} describe certificate,certificaterequest {name}"
+            see = f"kubectl -n {namespace} describe certificate {name}"
             waiting.append(f'Certificate "{name}" is not ready: {said}. See: {see}')
     return Condition(REFERENCES_RESOLVED, FALSE, "NotIssued", listed(waiting)) if waiting else None
 
