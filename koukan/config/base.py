@@ -31,6 +31,8 @@ class ConfigModel(BaseModel):
 Seconds = Annotated[float, Field(ge=0, json_schema_extra={"x-unit": "s"})]
 #: a size in bytes
 Bytes = Annotated[int, Field(ge=0, json_schema_extra={"x-unit": "bytes"})]
+#: bytes of each piece of what is sent in pieces
+PieceSize = Annotated[int, Field(ge=1, json_schema_extra={"x-unit": "bytes"})]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 

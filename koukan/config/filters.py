@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from koukan.config.base import ConfigModel, DomainName, HostEntry, Network, Seconds
+from koukan.config.base import ConfigModel, DomainName, HostEntry, Network, PieceSize, Seconds
 from koukan.config.matchers import MatchExpression
 from koukan.config.routing import AddressListPolicy as AddressListPolicy
 from koukan.config.routing import DestDomainPolicy as DestDomainPolicy
@@ -275,7 +275,7 @@ class RestOutput(FilterOptions):
     """How long to wait for the answers to the envelope."""
     data_timeout: Seconds = 300
     """How long to wait for the answer to the data."""
-    chunk_size: int | None = Field(default=None, ge=1, json_schema_extra={"x-unit": "bytes"})
+    chunk_size: PieceSize | None = None
     """Upload bodies in ranged chunks of this size; absent: one request."""
     static_endpoint: str | None = None
     """Send here (a rest_endpoint's name or a URL) instead of where the transaction was routed."""

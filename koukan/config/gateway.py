@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from koukan.config.base import Address, Bytes, ConfigModel, Seconds
+from koukan.config.base import Address, Bytes, ConfigModel, PieceSize, Seconds
 from koukan.config.loader import Problem, suggest
 from koukan.config.router import AdminListenerConfig
 
@@ -39,7 +39,7 @@ class GatewayListenerConfig(ConfigModel):
     """Idle time after which an unfinished transaction is cancelled and forgotten."""
     gc_done_ttl: Seconds = 10
     """How long a finished transaction can still be read by its router."""
-    chunk_size: Bytes = 256 * 1024
+    chunk_size: PieceSize = 256 * 1024
     """Slice of an upload that is handed on at a time, and that each upload takes in memory."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"gc_blob_ttl"})
 
@@ -64,7 +64,7 @@ class SmtpHostConfig(ConfigModel):
     """Protocol of the servers."""
     enable_bdat: bool = False
     """Send with BDAT to servers that offer CHUNKING (RFC 3030)."""
-    chunk_size: Bytes = 65_536
+    chunk_size: PieceSize = 65_536
     """Size of the slices a body is sent in."""
     tls: SmtpTlsConfig = SmtpTlsConfig()
     """TLS policy."""
@@ -149,7 +149,7 @@ class RestOutputConfig(ConfigModel):
     """URL that creates transactions: `http://router/senders/<sender>/transactions`."""
     verify: bool | str = True
     """Verify TLS certificates: true, false, or a CA file."""
-    chunk_size: int | None = Field(default=None, ge=1, json_schema_extra={"x-unit": "bytes"})
+    chunk_size: PieceSize | None = None
     """Upload bodies in ranged chunks of this size; absent: one request."""
     refresh_interval: Seconds = Field(default=30, gt=0)
     """Heartbeat to the router while the SMTP client is silent."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from koukan.config.base import Address, Bytes, ConfigModel, Seconds
+from koukan.config.base import Address, Bytes, ConfigModel, PieceSize, Seconds
 from koukan.config.filters import SINKS, Exploder, FilterItem, FilterOptions
 from koukan.model import Sender
 
@@ -60,7 +60,7 @@ class RouterListenerConfig(ConfigModel):
     """Base URL of this replica: unique, reachable from clients and the other replicas, who are redirected to it."""
     service_uri: str | None = None
     """Base URL of all replicas together, for what any of them can serve; default: session_uri."""
-    chunk_size: Bytes = 256 * 1024
+    chunk_size: PieceSize = 256 * 1024
     """Slice of an upload that is stored at a time, and that each upload takes in memory."""
 
 

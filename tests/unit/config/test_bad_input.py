@@ -240,6 +240,11 @@ def test_router(tmp_path: Path, old: str, new: str, line: str) -> None:
             "gateway.yaml:6: smtp_output.hosts.outbound.protocol: input should be 'smtp' or 'lmtp', got 'smpt'",
         ),
         (
+            "{ehlo_host: gateway.example.com}",
+            "{ehlo_host: gateway.example.com, chunk_size: 0}",
+            "gateway.yaml:6: smtp_output.hosts.outbound.chunk_size: input should be greater than or equal to 1, got 0",
+        ),
+        (
             "  - name: mx\n",
             "  - {name: mx, endpoint: http://x/}\n  - name: mx\n",
             "gateway.yaml:15: rest_output[1].name: there is another rest_output 'mx'; names must be unique",
