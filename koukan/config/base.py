@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import idna
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -100,3 +101,19 @@ class HostEntry(ConfigModel):
     @property
     def host_port(self) -> HostPort:
         return HostPort(self.host, self.port)
+
+
+Model = TypeVar("Model", bound=ConfigModel)
+
+
+def by_name(field: str, models: Iterable[type[Model]]) -> dict[str, type[Model]]:
+    """The models by every name that each answers to in its `field`."""
+    return {name: model for model in models for name in get_args(model.model_fields[field].annotation)}
+
+
+def tag_of(value: Any, field: str, known: Mapping[str, type[Model]], otherwise: type[Model]) -> str:
+    """Which model reads a value of a file: by the name in its `field`; a name that is not ours is a plug-in's."""
+    if isinstance(value, ConfigModel):
+        return type(value).__name__
+    name = value.get(field) if isinstance(value, dict) else None
+    return known.get(str(name), otherwise).__name__

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from koukan.config.base import ConfigModel, DomainName, HostEntry, Network, PieceSize, Seconds
+from koukan.config.base import ConfigModel, DomainName, HostEntry, Network, PieceSize, Seconds, by_name, tag_of
 from koukan.config.matchers import MatchExpression
 from koukan.config.routing import AddressListPolicy as AddressListPolicy
 from koukan.config.routing import DestDomainPolicy as DestDomainPolicy
@@ -315,18 +315,9 @@ BUILT_IN_FILTERS: tuple[type[FilterOptions], ...] = (
     Hello,
 )
 #: every name a built-in filter answers to
-FILTER_NAMES: dict[str, type[FilterOptions]] = {
-    name: model for model in BUILT_IN_FILTERS for name in get_args(model.model_fields["filter"].annotation)
-}
+FILTER_NAMES: dict[str, type[FilterOptions]] = by_name("filter", BUILT_IN_FILTERS)
 #: filters that end a chain
 SINKS = (Exploder, RestOutput)
-
-
-def _filter_kind(value: Any) -> str:
-    if isinstance(value, ConfigModel):
-        return type(value).__name__
-    name = value.get("filter") if isinstance(value, dict) else None
-    return FILTER_NAMES.get(str(name), PluginFilter).__name__
 
 
 FilterItem = Annotated[
@@ -348,5 +339,5 @@ FilterItem = Annotated[
     | Annotated[RestOutput, Tag("RestOutput")]
     | Annotated[Hello, Tag("Hello")]
     | Annotated[PluginFilter, Tag("PluginFilter")],
-    Discriminator(_filter_kind),
+    Discriminator(lambda value: tag_of(value, "filter", FILTER_NAMES, PluginFilter)),
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from koukan.config.base import ConfigModel, Network
+from koukan.config.base import ConfigModel, Network, by_name, tag_of
 
 
 class MatcherOptions(ConfigModel):
@@ -207,9 +207,7 @@ _BUILT_IN = (
     PolicyActionMatcher,
 )
 #: every name a built-in matcher answers to
-MATCHER_NAMES: dict[str, type[MatcherOptions]] = {
-    name: model for model in _BUILT_IN for name in get_args(model.model_fields["matcher"].annotation)
-}
+MATCHER_NAMES: dict[str, type[MatcherOptions]] = by_name("matcher", _BUILT_IN)
 
 
 class NotExpression(ConfigModel):
@@ -233,15 +231,12 @@ class AllExpression(ConfigModel):
     """Expressions in order."""
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, ConfigModel):
-        return type(value).__name__
-    if not isinstance(value, dict):
-        return PluginMatcher.__name__
-    for key, model in (("not", NotExpression), ("any", AnyExpression), ("all", AllExpression)):
-        if key in value and "matcher" not in value:
-            return model.__name__
-    return MATCHER_NAMES.get(str(value.get("matcher")), PluginMatcher).__name__
+def _tag(value: Any) -> str:
+    if isinstance(value, dict) and "matcher" not in value:
+        for key, model in (("not", NotExpression), ("any", AnyExpression), ("all", AllExpression)):
+            if key in value:
+                return model.__name__
+    return tag_of(value, "matcher", MATCHER_NAMES, PluginMatcher)
 
 
 MatchExpression = Annotated[
@@ -263,7 +258,7 @@ MatchExpression = Annotated[
     | Annotated[NotExpression, Tag("NotExpression")]
     | Annotated[AnyExpression, Tag("AnyExpression")]
     | Annotated[AllExpression, Tag("AllExpression")],
-    Discriminator(_kind),
+    Discriminator(_tag),
 ]
 
 for _model in (NotExpression, AnyExpression, AllExpression):

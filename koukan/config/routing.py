@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Tag, model_validator
 
-from koukan.config.base import ConfigModel, HostEntry, Port
+from koukan.config.base import ConfigModel, HostEntry, Port, by_name, tag_of
 
 
 class Destination(ConfigModel):
@@ -84,18 +84,7 @@ class PluginPolicy(PolicyOptions):
 
 
 #: every name a built-in policy answers to
-POLICY_NAMES: dict[str, type[PolicyOptions]] = {
-    name: model
-    for model in (AddressListPolicy, DestDomainPolicy, HelloPolicy)
-    for name in get_args(model.model_fields["name"].annotation)
-}
-
-
-def _policy_kind(value: Any) -> str:
-    if isinstance(value, ConfigModel):
-        return type(value).__name__
-    name = value.get("name") if isinstance(value, dict) else None
-    return POLICY_NAMES.get(str(name), PluginPolicy).__name__
+POLICY_NAMES: dict[str, type[PolicyOptions]] = by_name("name", (AddressListPolicy, DestDomainPolicy, HelloPolicy))
 
 
 Policy = Annotated[
@@ -103,5 +92,5 @@ Policy = Annotated[
     | Annotated[DestDomainPolicy, Tag("DestDomainPolicy")]
     | Annotated[HelloPolicy, Tag("HelloPolicy")]
     | Annotated[PluginPolicy, Tag("PluginPolicy")],
-    Discriminator(_policy_kind),
+    Discriminator(lambda value: tag_of(value, "name", POLICY_NAMES, PluginPolicy)),
 ]
