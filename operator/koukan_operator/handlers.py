@@ -51,18 +51,29 @@ class Watches:
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until told to stop, or by a signal. Raises whatever ends a watch for good."""
         self._started = time.monotonic()
-        await kopf.operator(
-            registry=self._registry(),
-            settings=_settings(self._resync.kinds),
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            standalone=True,
-            stop_flag=stop,
-        )
+        # kopf waits for its flag's waiter even when a signal has ended it, so the flag is its own and is set in the end.
+        ended = asyncio.Event()
+        forward = asyncio.create_task(_forward(stop, ended))
+        try:
+            await kopf.operator(
+                registry=self._registry(ended),
+                settings=_settings(self._resync.kinds),
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                standalone=True,
+                stop_flag=ended,
+            )
+        finally:
+            forward.cancel()
 
-    def _registry(self) -> kopf.OperatorRegistry:
+    def _registry(self, ended: asyncio.Event) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(id="login", registry=registry)(self.login)
+
+        @kopf.on.cleanup(id="cleanup", registry=registry)
+        async def clean(**_: Any) -> None:
+            ended.set()
+
         for kind in self._resync.kinds:
             self._register(kind, registry)
         return registry
@@ -98,6 +109,11 @@ class Watches:
         await self._triggers.saw(document)
         if event["type"] is None and time.monotonic() - self._started > FIRST_LISTING:
             self._resync.ask()
+
+
+async def _forward(stop: asyncio.Event, ended: asyncio.Event) -> None:
+    await stop.wait()
+    ended.set()
 
 
 class _Backoffs:

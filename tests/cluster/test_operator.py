@@ -458,6 +458,17 @@ async def test_events_tell_of_transitions_once(scene: Scene, running: OperatorPr
     assert all(event["count"] == 1 for event in events)
 
 
+async def test_it_ends_at_once_when_it_is_told_to(scene: Scene, tmp_path: Path) -> None:
+    """So that another one, which an upgrade starts, need not wait for its lease."""
+    async with operator(tmp_path / "operator.log", "--namespace", scene.namespace) as running:
+        scene.write(chain("a", "a.example"), router(chains=("a",)))
+        await eventually(lambda: scene.config_has("a.example"))
+        running.process.terminate()
+        async with asyncio.timeout(3):
+            assert await running.process.wait() == 0
+        assert "Traceback" not in running.log
+
+
 async def test_two_operators_at_once_do_not_fight(scene: Scene, running: OperatorProcess, tmp_path: Path) -> None:
     async with operator(tmp_path / "second.log", "--namespace", scene.namespace) as second:
         scene.write(chain("a", "a.example"), router(chains=("a",)), gateway())
