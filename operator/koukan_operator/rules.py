@@ -10,6 +10,7 @@ from typing import Any
 
 from koukan.config.filters import FILTER_NAMES
 from koukan.config.matchers import MATCHER_NAMES
+from koukan_operator.model.wording import POLICIES
 from koukan_operator.structural import Schema, Union
 
 UNIONS = (
@@ -17,11 +18,6 @@ UNIONS = (
     Union("matcher", "PluginMatcher", recursive=True),
     Union("name", "PluginPolicy"),
 )
-_POLICIES = {
-    "AddressListPolicy": ("address_list",),
-    "DestDomainPolicy": ("dest_domain",),
-    "HelloPolicy": ("hello", "hello_policy"),
-}
 #: variants of match expressions that have no matcher
 _CONNECTIVES = {"NotExpression": "not", "AnyExpression": "any", "AllExpression": "all"}
 _SINKS = "['rest_output', 'exploder']"
@@ -197,7 +193,7 @@ def _is_in(union: Union, names: list[str]) -> str:
 def _names(union: Union, name: str) -> list[str]:
     """The words that choose a variant."""
     if union.key == "name":
-        return list(_POLICIES.get(name, ()))
+        return list(POLICIES.get(name, ()))
     table: Mapping[str, type[Any]] = FILTER_NAMES if union.key == "filter" else MATCHER_NAMES
     return [word for word, model in table.items() if model.__name__ == name]
 

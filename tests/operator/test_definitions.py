@@ -12,6 +12,7 @@ import pytest
 import yaml
 from koukan_operator import crds
 from koukan_operator.model import KoukanGateway, KoukanRouter, OutputChain
+from koukan_operator.model.wording import POLICY_NAMES
 from koukan_operator.structural import Structural
 
 from koukan.config.filters import FILTER_NAMES
@@ -102,7 +103,7 @@ def test_descriptions_have_units_and_defaults() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_descriptions_speak_of_resources(kind: type) -> None:
     """Not of the keys and enumerations of router.yaml, which the descriptions come from."""
-    names = {*FILTER_NAMES, *MATCHER_NAMES, "dest_domain", "address_list"}
+    names = {*FILTER_NAMES, *MATCHER_NAMES, *POLICY_NAMES}
     for path, node in nodes(spec_of(kind)):
         words = re.findall(r"\b\w+_\w+\b|\bREJECT\b|\(`?endpoint`?\)|[Tt]he default is", node.get("description", ""))
         assert set(words) <= names, path

@@ -15,8 +15,7 @@ from koukan_operator.model.chain import OutputChainSpec
 from koukan_operator.model.forms import form_of
 from koukan_operator.model.gateway import GatewaySpec
 from koukan_operator.model.router import RouterSpec
-
-_BUILT_IN_POLICIES = ("address_list", "dest_domain", "hello", "hello_policy")
+from koukan_operator.model.wording import POLICY_NAMES
 
 
 def explained(document: Mapping[str, Any], problem: Problem) -> Problem:
@@ -39,7 +38,7 @@ def _plugin(holder: Any) -> str:
         name = holder.get(kind)
         if name is not None and name not in known:
             return f"; {name!r} is no built-in {kind}{suggest(name, known)}, and options of a plug-in stand under `options`"
-    if "name" in holder and "destination" in holder and holder["name"] not in _BUILT_IN_POLICIES:
+    if "name" in holder and "destination" in holder and holder["name"] not in POLICY_NAMES:
         return f"; {holder['name']!r} is no built-in policy, and options of a plug-in stand under `options`"
     return ""
 

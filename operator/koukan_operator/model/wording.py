@@ -10,10 +10,18 @@ from koukan.config.filters import FILTER_NAMES
 from koukan.config.matchers import MATCHER_NAMES
 from koukan_operator.model.values import camel_case
 
+#: the words that choose each built-in routing policy, by the name of its model
+POLICIES = {
+    "AddressListPolicy": ("address_list",),
+    "DestDomainPolicy": ("dest_domain",),
+    "HelloPolicy": ("hello", "hello_policy"),
+}
+POLICY_NAMES = frozenset(name for names in POLICIES.values() for name in names)
+
 _WORD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 _ENUMERATED = re.compile(r"\b(?:[A-Z]+(?:_[A-Z]+)+|REJECT)\b")
 #: they are called the same in both
-_NAMES = {*FILTER_NAMES, *MATCHER_NAMES, "dest_domain", "address_list"}
+_NAMES = {*FILTER_NAMES, *MATCHER_NAMES, *POLICY_NAMES}
 
 
 def in_resource_words(text: str) -> str:
