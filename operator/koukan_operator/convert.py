@@ -19,6 +19,7 @@ from koukan.config.base import ConfigModel
 from koukan.config.filters import FILTER_NAMES
 from koukan.config.gateway import GatewayConfig, RestOutputConfig, SmtpServiceConfig
 from koukan.config.router import ChainConfig, RestEndpoint, RouterConfig, SenderConfig
+from koukan.errors import ConfigError
 from koukan_operator.model import KoukanGateway, KoukanRouter, OutputChain
 from koukan_operator.model.forms import form_of
 from koukan_operator.model.resources import API_VERSION
@@ -30,7 +31,6 @@ Document = dict[str, Any]
 
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _PORT_NAME = re.compile(r"^[a-z]([-a-z0-9]{0,13}[a-z0-9])?$")
-
 
 _GLOBAL = (
     "mailer_daemon_mailbox",
@@ -100,7 +100,7 @@ class Conversion:
 def convert(
     router: RouterConfig | None, gateway: GatewayConfig | None, *, names: tuple[str, str], namespace: str
 ) -> Conversion:
-    """The resources of the files that there are; `names` are those of the router and the gateway."""
+    """The resources of the files that there are; `names` are those of the router and the gateway. Raises ConfigError."""
     out = Conversion(*names, namespace)
     if router is not None:
         listener = router.rest_listener
@@ -142,8 +142,20 @@ def _convert_router(config: RouterConfig, out: Conversion) -> None:
     out.note(f"{secret} --from-literal=url=postgresql://USER:PASSWORD@HOST/DATABASE")
     _add_common(spec, config, out)
     out.add(KoukanRouter.KIND, out.router, _without_empty(spec))
+    _check_chain_names([chain.name for chain in config.endpoint])
     for chain in config.endpoint:
         out.add(OutputChain.KIND, chain_name(chain.name), _chain(chain, out))
+
+
+def _check_chain_names(names: Sequence[str]) -> None:
+    """Raises ConfigError."""
+    taken: dict[str, str] = {}
+    for name in names:
+        other = taken.setdefault(chain_name(name), name)
+        if other != name:
+            raise ConfigError(
+                f"endpoint: {other!r} and {name!r} would both be OutputChain {chain_name(name)}; rename one"
+            )
 
 
 def _convert_gateway(config: GatewayConfig, out: Conversion) -> None:

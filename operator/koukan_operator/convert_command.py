@@ -36,17 +36,17 @@ def register(commands: Any) -> None:
 
 
 def run_convert(options: argparse.Namespace) -> int:
-    try:
-        router, gateway = _load(options.files)
-    except ConfigError as error:
-        sys.stderr.writelines(f"error: {line}\n" for line in str(error).splitlines())
-        return 2
     # Imported here, since every command of `koukan` registers this one: a router need not know the resources.
     from koukan_operator.convert import convert
     from koukan_operator.plan import Plain
 
     names = (options.router, options.gateway)
-    conversion = convert(router, gateway, names=names, namespace=options.namespace)
+    try:
+        router, gateway = _load(options.files)
+        conversion = convert(router, gateway, names=names, namespace=options.namespace)
+    except ConfigError as error:
+        sys.stderr.writelines(f"error: {line}\n" for line in str(error).splitlines())
+        return 2
     sys.stdout.writelines(f"# {note}\n" for note in conversion.notes)
     for resource in conversion.resources:
         sys.stdout.write("---\n")

@@ -254,3 +254,18 @@ def test_the_command_refuses_two_routers(tmp_path: Path, capsys: pytest.CaptureF
     path = str(tmp_path / "router.yaml")
     assert main(["config", "convert", path, path]) == 2
     assert capsys.readouterr().err == f"error: {path}: is a second router.yaml; convert one at a time\n"
+
+
+def test_the_command_refuses_chains_that_would_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """
+    rest_listener: {addr: [127.0.0.1, 8000], session_uri: "http://127.0.0.1:8000"}
+    storage: {url: "sqlite:////srv/koukan.db", gc_interval: 60}
+    endpoint:
+    - {name: out_going, chain: [{filter: rest_output}]}
+    - {name: Out-Going, chain: [{filter: rest_output}]}
+    """
+    (tmp_path / "router.yaml").write_text(text)
+    assert main(["config", "convert", str(tmp_path / "router.yaml")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "'out_going' and 'Out-Going' would both be OutputChain out-going; rename one" in said.err
