@@ -6,6 +6,7 @@ import logging
 import logging.config
 import os
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,21 +54,36 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(document, default=str, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
 
 
+_FORMATTERS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
 def configure(config: dict[str, Any] | None) -> None:
     """Set logging up for a program: the `logging` stanza over our defaults.
 
-    `KOUKAN_LOG_FORMAT` is `text` (default) or `json`, `KOUKAN_LOG_LEVEL` a level name. Raises ValueError for a stanza that
-    logging.config.dictConfig refuses.
+    `KOUKAN_LOG_FORMAT` is `text` (default) or `json`, `KOUKAN_LOG_LEVEL` a level name. Raises ValueError for other values, and
+    for a stanza that logging.config.dictConfig refuses.
     """
+    formatter = _FORMATTERS[_chosen("KOUKAN_LOG_FORMAT", "text", _FORMATTERS)]()
+    level = _chosen("KOUKAN_LOG_LEVEL", "INFO", _LEVELS)
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if os.environ.get("KOUKAN_LOG_FORMAT") == "json" else TextFormatter())
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(os.environ.get("KOUKAN_LOG_LEVEL", "INFO").upper())
+    root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     if config:
         logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **config})
+
+
+def _chosen(name: str, default: str, choices: Collection[str]) -> str:
+    """The value of an environment variable as it is spelt in `choices`. Raises ValueError for what is none of them."""
+    given = os.environ.get(name) or default
+    for choice in choices:
+        if given.lower() == choice.lower():
+            return choice
+    raise ValueError(f"{name} must be one of {', '.join(choices)}, got {given!r}")
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -12,13 +12,20 @@ from koukan.errors import ConfigError
 from koukan.gateway.app import GatewayApp
 from koukan.router.app import RouterApp
 
+_LOGS = (
+    "Logs go to standard error, one line an event. KOUKAN_LOG_FORMAT=json in the environment makes each line an object, "
+    "KOUKAN_LOG_LEVEL is DEBUG, INFO (default), WARNING or ERROR; the logging stanza of the file goes on top of that."
+)
+
 
 def register(commands: Any) -> None:
     """Add the commands to the parser."""
-    router = commands.add_parser("router", help="run a router", description="Run a router until SIGTERM.")
+    router = commands.add_parser("router", help="run a router", description="Run a router until SIGTERM.", epilog=_LOGS)
     router.add_argument("file", metavar="FILE", help="router.yaml")
     router.set_defaults(run=run_router)
-    gateway = commands.add_parser("gateway", help="run a gateway", description="Run a gateway until SIGTERM.")
+    gateway = commands.add_parser(
+        "gateway", help="run a gateway", description="Run a gateway until SIGTERM.", epilog=_LOGS
+    )
     gateway.add_argument("file", metavar="FILE", help="gateway.yaml")
     gateway.set_defaults(run=run_gateway)
 

@@ -280,6 +280,13 @@ async def test_lmtp_greets_by_its_name(pool: ConnectionPool) -> None:
     assert server.lines[0] == "LHLO us.example"
 
 
+async def test_lmtp_takes_one_recipient_and_the_others_come_again(pool: ConnectionPool) -> None:
+    async with ScriptedServer(polite) as server:
+        result = await deliver(pool, server.address, host(protocol="lmtp"), rcpts=[BOB, Mailbox("carl@example.com")])
+        assert codes(result) == (250, [250, 450], 250)
+    assert sum(line.startswith("RCPT") for line in server.lines) == 1
+
+
 @pytest.fixture
 def server_tls(tmp_path: Path) -> ssl.SSLContext:
     prepare(tmp_path)
