@@ -1,4 +1,4 @@
-"""1 MB of anything is parsed within 1 s and 64 MB (issue 4); what it takes today is a fifth of either at most."""
+"""1 MB of anything is parsed within 1 s and 64 MB; what it takes today is a fifth of either at most."""
 
 import json
 import time
