@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from koukan_operator.cache import Cache
 from koukan_operator.errors import InvalidResource
+from koukan_operator.gathering import gather
 from koukan_operator.index import ReferenceIndex
 from koukan_operator.kinds import ROUTER, Document, Key
 from koukan_operator.model import OutputChain
-from koukan_operator.refs import gather
 from koukan_operator.reporter import Reporter
 from koukan_operator.status import (
     ACCEPTED,

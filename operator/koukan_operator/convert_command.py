@@ -38,7 +38,7 @@ def register(commands: Any) -> None:
 def run_convert(options: argparse.Namespace) -> int:
     # Imported here, since every command of `koukan` registers this one: a router need not know the resources.
     from koukan_operator.convert import convert
-    from koukan_operator.plan import Plain
+    from koukan_operator.render_command import Plain
 
     names = (options.router, options.gateway)
     try:

@@ -15,7 +15,7 @@ from typing import Any
 from koukan import logs
 from koukan.errors import ConfigError, KoukanError, StartupError
 from koukan.model import HostPort
-from koukan_operator import plan
+from koukan_operator import render_command
 from koukan_operator.app import OperatorApp, RunOptions
 from koukan_operator.kinds import LEASE, Key
 from koukan_operator.labels import FIELD_MANAGER
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     register_run(commands)
-    plan.register(commands, add_settings, settings_of)
+    render_command.register(commands, add_settings, settings_of)
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options)

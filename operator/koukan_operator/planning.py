@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from koukan_operator.cache import Cache
 from koukan_operator.errors import InvalidResource
+from koukan_operator.gathering import gather
 from koukan_operator.index import ReferenceIndex
 from koukan_operator.kinds import GATEWAY, Document, Key
 from koukan_operator.lastgood import Detour, LastGood
 from koukan_operator.model import KoukanGateway, KoukanRouter
 from koukan_operator.references import Refs
-from koukan_operator.refs import gather
 from koukan_operator.render import Rendered, render_gateway, render_router
 from koukan_operator.settings import OperatorSettings
 from koukan_operator.status import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from koukan_operator.convert import Conversion, chain_name, convert
-from koukan_operator.plan import Plain
+from koukan_operator.render_command import Plain
 
 import koukan.dev
 from koukan.cli.main import main

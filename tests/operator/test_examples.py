@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from koukan_operator import plan
+from koukan_operator import render_command
 from koukan_operator.model.resources import API_VERSION
 
 from tests.support import examples, golden
@@ -15,7 +15,7 @@ from tests.support.mail_resources import Document
 @pytest.mark.parametrize("name", examples.NAMES)
 def test_an_example_is_valid(name: str) -> None:
     notes = io.StringIO()
-    assert plan.print_plan(examples.documents(name), golden.SETTINGS, io.StringIO(), notes)
+    assert render_command.print_plan(examples.documents(name), golden.SETTINGS, io.StringIO(), notes)
     assert [line for line in notes.getvalue().splitlines() if not line.startswith("needs: ")] == []
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 from koukan_operator.errors import InvalidResource
 from koukan_operator.model import KoukanGateway, KoukanRouter, OutputChain
-from koukan_operator.plan import Plain
 from koukan_operator.references import ObjectRef, Refs
 from koukan_operator.render import Rendered, render_gateway, render_router
+from koukan_operator.render_command import Plain
 from koukan_operator.settings import CERT_MANAGER_API, MONITORING_API, OperatorSettings
 
 DIRECTORY = Path(__file__).parents[1] / "operator" / "golden"
