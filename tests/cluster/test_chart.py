@@ -240,6 +240,15 @@ def test_bad_values_are_refused_by_name(values: dict[str, Any], said: str) -> No
         render(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "namespace"), [({}, "post"), ({"watchNamespaces": ["mail", "staging"]}, "mail")], ids=["all", "some"]
+)
+def test_notes_name_a_namespace_that_is_there_and_served(values: dict[str, Any], namespace: str) -> None:
+    arguments = ("install", "koukan", CHART, "--dry-run=client", "--namespace=post", "--values=-")
+    notes = helm(*arguments, stdin=json.dumps({**values, "crds": {"enabled": False}})).partition("NOTES:")[2]
+    assert f"kubectl apply --namespace {namespace} -f examples/quickstart/" in notes
+
+
 @pytest.mark.parametrize("values", [{}, {"demo": {"enabled": True, "postgresql": {"password": "secret"}}}])
 def test_the_same_values_make_the_same_manifests(values: dict[str, Any]) -> None:
     assert render(values) == render(values)
