@@ -76,6 +76,13 @@ _RULES: Mapping[str, list[Schema]] = {
             "caSecretRef and verify belong to url; a KoukanRouter is verified by its Secret's ca.crt",
         ),
     ],
+    "SmtpService": [
+        rule(
+            "(has(self.type) && self.type == 'LoadBalancer') || !(has(self.loadBalancerClass) || "
+            "(has(self.loadBalancerSourceRanges) && size(self.loadBalancerSourceRanges) > 0))",
+            "loadBalancerClass and loadBalancerSourceRanges need type LoadBalancer; nothing else heeds them",
+        )
+    ],
     "Tls": [
         rule("has(self.secretName) != has(self.issuerRef)", "give exactly one of secretName and issuerRef"),
         rule(
@@ -133,7 +140,12 @@ _RULES: Mapping[str, list[Schema]] = {
         ),
     ],
 }
-RULES: Mapping[str, list[Schema]] = {**_RULES, "ListenerTls": _RULES["Tls"], "GatewaySpec": _RULES["RouterSpec"]}
+RULES: Mapping[str, list[Schema]] = {
+    **_RULES,
+    "ListenerTls": _RULES["Tls"],
+    "GatewaySpec": _RULES["RouterSpec"],
+    "ServiceGroup": _RULES["SmtpService"],
+}
 
 NAME_RULE = rule(
     "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$')",

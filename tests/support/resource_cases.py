@@ -360,6 +360,23 @@ GATEWAYS = [
     ),
     Case("a load balancer", gateway(service={"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]})),
     refused(
+        "networks that nothing would keep to",
+        gateway(service={"type": "NodePort", "loadBalancerSourceRanges": ["192.0.2.0/24"]}),
+        "need type LoadBalancer",
+    ),
+    refused(
+        "a class of load balancers for none",
+        listener(**REF)
+        | {"spec": {"services": [{"name": "g", "listeners": ["mx"], "loadBalancerClass": "example.com/lb"}]}},
+        "need type LoadBalancer",
+    ),
+    refused(
+        "an address for a network",
+        gateway(service={"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.1"]}),
+        "should match",
+        "should match pattern",
+    ),
+    refused(
         "a Service of another kind", gateway(service={"type": "ExternalName"}), "supported values", "input should be"
     ),
     refused("a port of nothing", listener(**REF, port=0), "should be greater than or equal to 1"),

@@ -24,6 +24,10 @@ from koukan_operator.model.workload import StringMap, Tls, Workload
 PortName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 
 
+#: a network as a Service takes it
+Cidr = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-fA-F:.]+/[0-9]{1,3}$")]
+
+
 class ListenerTls(Tls):
     """The certificate of an SMTP listener."""
 
@@ -121,8 +125,17 @@ class SmtpService(ResourceModel):
     """Annotations, which many clouds configure load balancers by."""
     load_balancer_class: str | None = Field(default=None, max_length=253)
     """Implementation of the load balancer."""
-    load_balancer_source_ranges: list[Annotated[str, Field(max_length=64)]] = Field(default=[], max_length=256)
-    """Networks that may connect."""
+    load_balancer_source_ranges: list[Cidr] = Field(default=[], max_length=256)
+    """Networks that may connect, `192.0.2.0/24`; default: everybody."""
+
+    @model_validator(mode="after")
+    def _of_a_load_balancer(self) -> SmtpService:
+        given = self.load_balancer_class is not None or self.load_balancer_source_ranges
+        if given and self.type != "LoadBalancer":
+            raise ValueError(
+                "loadBalancerClass and loadBalancerSourceRanges need type LoadBalancer; nothing else heeds them"
+            )
+        return self
 
 
 class ServiceGroup(SmtpService):

@@ -52,11 +52,10 @@ def _service(gateway: KoukanGateway, name: str, service: SmtpService, listeners:
     }
     if service.type != "ClusterIP":
         spec["externalTrafficPolicy"] = service.external_traffic_policy
-    if service.type == "LoadBalancer":
-        if service.load_balancer_class is not None:
-            spec["loadBalancerClass"] = service.load_balancer_class
-        if service.load_balancer_source_ranges:
-            spec["loadBalancerSourceRanges"] = service.load_balancer_source_ranges
+    if service.load_balancer_class is not None:
+        spec["loadBalancerClass"] = service.load_balancer_class
+    if service.load_balancer_source_ranges:
+        spec["loadBalancerSourceRanges"] = service.load_balancer_source_ranges
     return manifest(gateway, "v1", "Service", name, {"spec": spec}, annotations=service.annotations)
 
 
