@@ -251,7 +251,8 @@ async def test_calls_under_way_are_bounded(server: Server, cluster: KubernetesCl
 
 
 def test_no_way_to_a_cluster_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", "/nonexistent/kubeconfig")
+    # The client reads KUBECONFIG when it is imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/nonexistent/kubeconfig")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(StartupError, match="service account"):
         load_configuration(in_cluster=True)

@@ -79,7 +79,8 @@ def test_wrong_options_are_one_line(
 
 
 def test_no_cluster_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", "/nonexistent/kubeconfig")
+    # The client reads KUBECONFIG when it is imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/nonexistent/kubeconfig")
     monkeypatch.setattr(module.logs, "configure", lambda _: None)
     assert main(["run", "--dev"]) == 2
     assert "error: no access to a cluster" in capsys.readouterr().err
