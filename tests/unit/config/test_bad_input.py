@@ -85,6 +85,14 @@ def test_the_files_that_the_cases_start_from_are_fine(tmp_path: Path) -> None:
         assert loaded.warnings == loaded.typos == []
 
 
+def test_the_other_programs_file(tmp_path: Path) -> None:
+    listener = "rest_listener: {addr: [localhost, 8000], session_uri: 'http://localhost:8000'}\n"
+    with pytest.raises(ConfigError, match=r"must be a gateway\.yaml, but this is a router\.yaml: it has storage"):
+        load_gateway(write(tmp_path, f"{listener}storage: {{url: 'sqlite:///x'}}\n"), {})
+    with pytest.raises(ConfigError, match=r"must be a router\.yaml, but this is a gateway\.yaml: it has rest_output"):
+        load_router(write(tmp_path, f"{listener}rest_output: []\n"), {})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
