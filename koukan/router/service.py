@@ -101,7 +101,7 @@ class RouterService(TransactionService):
             attempt_count=1,
         )
         if interactive:
-            await self._interactive_body(resource, request)
+            await self._interactive_body(resource, sender, request)
             self._dispatcher.start(Delivery(resource, role, tx))
         else:
             await self._create_durable(resource, role, tx, request)
@@ -115,17 +115,17 @@ class RouterService(TransactionService):
             raise BadRequest(f"unknown tag {tag!r} of sender {sender!r}")
         return role
 
-    async def _interactive_body(self, resource: Resource, request: CreateRequest) -> None:
+    async def _interactive_body(self, resource: Resource, sender: str, request: CreateRequest) -> None:
         form = request.body
         if isinstance(form, InlineBody):
             resource.body = self._inline(form)
             resource.blobs[BODY] = _settled(resource.body)
         elif isinstance(form, ReuseBody):
-            resource.body = self._store.read_blob(await self._reuse(form.uri, body=True))
+            resource.body = self._store.read_blob(await self._reuse(form.uri, sender, body=True))
             resource.blobs[BODY] = _settled(resource.body)
         elif isinstance(form, BuilderBody):
             spec = parse_spec(form.spec)
-            blobs = {name: await self._source(source) for name, source in spec.sources.items()}
+            blobs = {name: await self._source(source, sender) for name, source in spec.sources.items()}
             self._use_spec(resource, spec.document, blobs, durable=False)
         else:
             resource.blobs[BODY] = SpoolWriter(resource, BODY, self._spool())
@@ -153,18 +153,18 @@ class RouterService(TransactionService):
         self._dispatcher.start(Delivery(resource, role, tx, work))
 
     async def _durable_body(self, resource: Resource, row: NewTransaction, request: CreateRequest) -> None:
-        form = request.body
+        form, sender = request.body, row.envelope.sender.name
         if isinstance(form, InlineBody):
             resource.body = row.body = self._inline(form)
             resource.blobs[BODY] = _settled(resource.body)
         elif isinstance(form, ReuseBody):
-            ref = await self._reuse(form.uri, body=True)
+            ref = await self._reuse(form.uri, sender, body=True)
             row.body = ref
             resource.body = self._store.read_blob(ref)
             resource.blobs[BODY] = _settled(resource.body)
         elif isinstance(form, BuilderBody):
             spec = parse_spec(form.spec)
-            sources = {name: await self._source(source) for name, source in spec.sources.items()}
+            sources = {name: await self._source(source, sender) for name, source in spec.sources.items()}
             row.spec, row.blobs = spec.document, sources
             self._use_spec(resource, spec.document, sources, durable=True)
         else:
@@ -192,27 +192,27 @@ class RouterService(TransactionService):
         resource.has_spec = True
         resource.body = SpecBody(document, bodies)
 
-    async def _source(self, source: BlobSource) -> Body | BlobRef | None:
+    async def _source(self, source: BlobSource, sender: str) -> Body | BlobRef | None:
         if source.inline is not None:
             return BytesBody(source.inline)
-        return await self._reuse(source.reuse_uri, body=False) if source.reuse_uri is not None else None
+        return await self._reuse(source.reuse_uri, sender, body=False) if source.reuse_uri is not None else None
 
     def _inline(self, form: InlineBody) -> Body:
         if len(form.content) > self.max_message_size:
             raise TooLarge(f"the message is larger than {self.max_message_size} bytes")
         return BytesBody(form.content)
 
-    async def _reuse(self, uri: str, *, body: bool) -> BlobRef:
-        """The stored blob that a reuse URI names; only its path counts."""
+    async def _reuse(self, uri: str, sender: str, *, body: bool) -> BlobRef:
+        """The sender's stored blob that a reuse URI names; only its path counts."""
         parts = _path(uri).split("/")
         is_body = len(parts) == 4 and parts[3] == BODY
         is_blob = len(parts) == 5 and parts[3] == "blob"
         if parts[:2] != ["", "transactions"] or not (is_body if body else is_blob):
             wanted = "/transactions/{id}/body" if body else "/transactions/{id}/blob/{blob}"
             raise BadRequest(f"reuse_uri: must be {wanted}, got {uri!r}")
-        found = await self._store.find_blob(parts[2], BODY if body else parts[4])
+        found = await self._store.find_blob(parts[2], BODY if body else parts[4], sender)
         if found is None:
-            raise BadRequest(f"reuse_uri: {uri!r} is unknown or not complete")
+            raise BadRequest(f"reuse_uri: {uri!r} is unknown to this sender or not complete")
         return found
 
     def _spool(self) -> SpooledBody:

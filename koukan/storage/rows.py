@@ -58,7 +58,7 @@ def load_transaction(row: Row, session_id: int) -> StoredTransaction:
     blobs = orjson.loads(row["blobs"] or "[]")
     return StoredTransaction(
         id=row["rest_id"],
-        envelope=_load_envelope(row["envelope"]),
+        envelope=load_envelope(row["envelope"]),
         blobs={name: BlobState(size, length) for name, _, size, length in blobs},
         blob_ids={name: number for name, number, _, _ in blobs},
         spec=None if row["spec"] is None else orjson.loads(row["spec"]),
@@ -113,7 +113,8 @@ def _dump_envelope(envelope: Envelope) -> str:
     return _dump(document)
 
 
-def _load_envelope(text: str) -> Envelope:
+def load_envelope(text: str) -> Envelope:
+    """The envelope of a row."""
     document = orjson.loads(text)
     mail_from, meta = document.get("mail_from"), document.get("smtp_meta")
     return Envelope(

@@ -21,7 +21,7 @@ from koukan.storage.leases import Leases
 from koukan.storage.loading import LOAD_BY_REST_ID
 from koukan.storage.migrate import unusable, upgrade
 from koukan.storage.postgresql import PostgresDatabase
-from koukan.storage.rows import load_transaction
+from koukan.storage.rows import load_envelope, load_transaction
 from koukan.storage.sessions import Session
 from koukan.storage.sqlite import SqliteDatabase
 from koukan.storage.statement import Statement
@@ -165,9 +165,11 @@ class SqlStore(Store):
         rows = await self._database.fetch(LOAD_BY_REST_ID, tx_id) if _nameable(tx_id) else ()
         return load_transaction(rows[0], self.session_id) if rows else None
 
-    async def find_blob(self, tx_id: str, blob: str) -> BlobRef | None:
+    async def find_blob(self, tx_id: str, blob: str, sender: str) -> BlobRef | None:
         rows = await self._database.fetch(_FIND_BLOB, tx_id, blob) if _nameable(tx_id, blob) else ()
-        return BlobRef(rows[0]["id"], rows[0]["size"]) if rows else None
+        if not rows or load_envelope(rows[0]["envelope"]).sender.name != sender:
+            return None
+        return BlobRef(rows[0]["id"], rows[0]["size"])
 
     def read_blob(self, ref: BlobRef) -> Body:
         return StoredBody(self._database, ref)
@@ -207,7 +209,7 @@ _LEAVE_QUEUE = Statement(
 _CANCEL = Statement("UPDATE transactions SET final_reason = $2, version = version + 1, updated = {now} WHERE id = $1")
 _FIND_BLOB = Statement(
     """
-    SELECT blobs.id, size FROM transactions t JOIN blob_refs f ON f.tx_id = t.id JOIN blobs ON blobs.id = f.blob_id
+    SELECT blobs.id, size, envelope FROM transactions t JOIN blob_refs f ON f.tx_id = t.id JOIN blobs ON blobs.id = f.blob_id
     WHERE t.rest_id = $1 AND f.name = $2 AND length = size
     """
 )

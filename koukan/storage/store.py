@@ -188,8 +188,8 @@ class Store(Protocol):
         """
         ...
 
-    async def find_blob(self, tx_id: str, blob: str) -> BlobRef | None:
-        """A complete blob of a transaction, for reuse."""
+    async def find_blob(self, tx_id: str, blob: str, sender: str) -> BlobRef | None:
+        """A complete blob of a transaction of the sender of that name, for reuse: nobody else's mail is read that way."""
         ...
 
     def read_blob(self, ref: BlobRef) -> Body:

@@ -278,6 +278,14 @@ async def test_an_unfinished_body_is_not_reused(house: House, peer: Peer) -> Non
     assert reply.status == 400 and "not complete" in reply.text
 
 
+async def test_nobody_reuses_the_mail_of_another_sender(house: House, peer: Peer) -> None:
+    first, _ = await peer.create("submission", {**ENVELOPE, "body": {"inline": MESSAGE.decode()}})
+    await peer.until(first, "final_attempt_reason")
+    document = {**ENVELOPE, "sender": {"tag": "smtp-mx-upstream"}, "body": {"reuse_uri": f"{first}/body"}}
+    reply = await post(house, document, "ingress")
+    assert reply.status == 400 and "unknown to this sender" in reply.text
+
+
 async def test_blobs_of_a_spec(house: House, peer: Peer) -> None:
     spec = {
         "headers": [["from", [{"address": "ann@example.net"}]], ["to", [{"address": "bob@example.com"}]]],

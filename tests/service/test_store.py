@@ -129,7 +129,7 @@ async def test_one_body_of_many_recipients_is_stored_once(store: SqlStore) -> No
 
 async def test_a_stored_body_is_shared_and_not_copied(store: SqlStore) -> None:
     await store.keep([transaction("a")])
-    ref = await store.find_blob("a", "body")
+    ref = await store.find_blob("a", "body", "submission")
     assert ref is not None and ref.length == len(BODY)
     await store.keep([transaction("b", body=ref), transaction("c", body=store.read_blob(ref))])
     assert await count(store, "blobs") == 1
@@ -140,7 +140,7 @@ async def test_a_stored_body_is_shared_and_not_copied(store: SqlStore) -> None:
 
 async def test_headers_in_front_of_a_stored_body_make_a_body_of_its_own(store: SqlStore) -> None:
     await store.keep([transaction("a")])
-    ref = await store.find_blob("a", "body")
+    ref = await store.find_blob("a", "body", "submission")
     assert ref is not None
     await store.keep([transaction("b", body=ConcatBody.prepend(b"Received: x\r\n", store.read_blob(ref)))])
     found = await store.load("b")

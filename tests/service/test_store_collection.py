@@ -64,7 +64,7 @@ async def test_a_shared_body_lives_as_long_as_somebody_refers_to_it(store: SqlSt
         assert await store.collect(3600, 100) == 1
         assert await count(store, "blobs") == left
         assert (await count(store, "blob_chunks") > 0) == bool(left)
-    assert await store.find_blob("a", "body") is None
+    assert await store.find_blob("a", "body", "submission") is None
 
 
 async def test_a_staged_body_that_nobody_came_for_is_collected(store: SqlStore) -> None:

@@ -228,7 +228,7 @@ async def test_collections_at_the_same_time_leave_no_blob_behind(postgres_url: s
     async with opened(postgres_url) as first, opened(postgres_url, SECOND) as second:
         for _ in range(5):
             await first.keep([transaction("a", leased=True, attempts=1)])
-            ref = await first.find_blob("a", "body")
+            ref = await first.find_blob("a", "body", "submission")
             await second.keep([transaction("b", body=ref, leased=True, attempts=1)])
             await first.finish_attempt(delivered("a"))
             await second.finish_attempt(delivered("b"))
@@ -243,7 +243,7 @@ async def test_a_blob_is_not_collected_while_another_process_begins_to_share_it(
         for n in range(20):
             await first.keep([transaction(f"old{n}", leased=True, attempts=1)])
             await first.finish_attempt(delivered(f"old{n}"))
-            ref = await second.find_blob(f"old{n}", "body")
+            ref = await second.find_blob(f"old{n}", "body", "submission")
             await sql(first, "UPDATE transactions SET updated = updated - 7200 WHERE final_reason IS NOT NULL")
             kept, _ = await asyncio.gather(
                 second.keep([transaction(f"new{n}", body=ref)]), first.collect(3600, 10), return_exceptions=True

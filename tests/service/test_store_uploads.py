@@ -168,9 +168,9 @@ async def test_only_complete_blobs_are_found_for_reuse(store: SqlStore) -> None:
     await store.keep([transaction("a", body=None)])
     await store.append("a", "body", 0, b"half", 8)
     for tx_id, blob in (("a", "body"), ("a", "pic"), ("unknown", "body")):
-        assert await store.find_blob(tx_id, blob) is None
+        assert await store.find_blob(tx_id, blob, "submission") is None
     await store.append("a", "body", 4, b"half", 8)
-    ref = await store.find_blob("a", "body")
+    ref = await store.find_blob("a", "body", "submission")
     assert ref is not None and ref.length == 8
     await store.keep([transaction("b", body=None, spec={}, blobs={"pic": ref})])
     assert await content(store, "b", "pic") == b"halfhalf"
@@ -179,7 +179,7 @@ async def test_only_complete_blobs_are_found_for_reuse(store: SqlStore) -> None:
 @pytest.mark.parametrize("name", ["with space", "ä/ö", "\x00", "'; DROP TABLE blobs; --"])
 async def test_strange_names_find_nothing_and_break_nothing(store: SqlStore, name: str) -> None:
     assert await store.load(name) is None
-    assert await store.find_blob(name, name) is None
+    assert await store.find_blob(name, name, "submission") is None
     assert not await store.cancel(name)
     with pytest.raises(StoreError):
         await store.append(name, name, 0, b"x", None)
