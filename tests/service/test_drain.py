@@ -78,6 +78,10 @@ async def test_sigterm_under_load(tmp_path: Path, sink: MailSink) -> None:
             await eventually(partial(lines.__contains__, f"{name}: ended with exit code 0"), 60)
             assert time.monotonic() - asked < PROMPT
         await load.more()
+        load.over = True
+        await asyncio.gather(*workers)
+        # What a stopping router has kept is due again two seconds later.
+        await eventually(lambda: load.accepted <= {mail.subject for mail in sink.received}, 60, every=0.5)
     finally:
         load.over = True
         await asyncio.gather(*workers)
