@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from koukan.model import Body
+from koukan.model import Body, CompleteBody
 
 #: bytes handed on at a time: large enough that the cost per chunk vanishes, small enough that many bodies fit in memory
 CHUNK_SIZE = 64 * 1024
 
 
-class BytesBody(Body):
+class BytesBody(CompleteBody):
     """A complete body in memory."""
 
     def __init__(self, content: bytes) -> None:
@@ -19,13 +19,6 @@ class BytesBody(Body):
     @property
     def length(self) -> int:
         return len(self._content)
-
-    @property
-    def complete(self) -> bool:
-        return True
-
-    async def wait_complete(self) -> None:
-        return None
 
     async def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
         if start == 0 and len(self._content) <= CHUNK_SIZE:

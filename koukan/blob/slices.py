@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from koukan.model import Body
+from koukan.model import Body, CompleteBody
 
 
-class SliceBody(Body):
+class SliceBody(CompleteBody):
     """`length` bytes of a replayable body from offset `begin`, all of which have arrived."""
 
     def __init__(self, whole: Body, begin: int, length: int) -> None:
@@ -18,13 +18,6 @@ class SliceBody(Body):
     @property
     def length(self) -> int:
         return self._length
-
-    @property
-    def complete(self) -> bool:
-        return True
-
-    async def wait_complete(self) -> None:
-        return None
 
     async def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
         left = self._length - start

@@ -14,14 +14,12 @@ from koukan.chain.filter import Filter, Sink
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.config.router import ChainConfig
 from koukan.errors import BodyAborted, InvalidMessage
-from koukan.model import Body, Mailbox, Response, Step, StepResult, Upstream
+from koukan.model import BODY_ABORTED, INTERNAL_ERROR, Body, Mailbox, Response, Step, StepResult, Upstream
 
 logger = logging.getLogger("koukan.chain")
 
 _MAIL_OK = Response(250, "2.1.0 ok")
 _RCPT_OK = Response(250, "2.1.5 ok")
-_INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
-_BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")
 _MAIL_FIRST = Response(503, "5.5.1 MAIL first")
 _ONE_BODY = Response(503, "5.5.1 the message was sent already")
 
@@ -70,13 +68,13 @@ class ChainRun(Upstream):
         try:
             return await self._step(step)
         except BodyAborted:
-            failure = _BODY_ABORTED
+            failure = BODY_ABORTED
         except InvalidMessage as error:
             failure = Response(550, f"5.6.0 {error}")
         except Exception:
             logger.exception("%s: internal error in chain %s", self._tx.id, self._chain.name)
             self._tx.internal_error = True
-            failure = _INTERNAL_ERROR
+            failure = INTERNAL_ERROR
         self._note_failure(step, failure, begin)
         return StepResult.all(step, failure)
 
@@ -199,4 +197,4 @@ class ChainRun(Upstream):
         for recipient, answer in zip(accepted, answers.rcpt, strict=True):
             recipient.response = answer
         if body is not None:
-            result.data = answers.data or _INTERNAL_ERROR
+            result.data = answers.data or INTERNAL_ERROR

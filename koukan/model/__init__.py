@@ -1,12 +1,15 @@
 """The words of the house: transaction, mailbox, response, step, body. Types only, no I/O."""
 
-from koukan.model.body import Body
+from koukan.model.body import Body, CompleteBody
 from koukan.model.envelope import EsmtpParam, HostPort, Mailbox, Sender, SmtpMeta
-from koukan.model.response import Response
+from koukan.model.response import BODY_ABORTED, INTERNAL_ERROR, Response
 from koukan.model.step import Step, StepResult, Upstream
 
 __all__ = [
+    "BODY_ABORTED",
+    "INTERNAL_ERROR",
     "Body",
+    "CompleteBody",
     "EsmtpParam",
     "HostPort",
     "Mailbox",

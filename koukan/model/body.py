@@ -51,3 +51,14 @@ class Body(ABC):
 
     def close(self) -> None:
         """Free what the body holds. It must not be read afterwards."""
+
+
+class CompleteBody(Body):
+    """A body of which everything is there from the beginning."""
+
+    @property
+    def complete(self) -> bool:
+        return True
+
+    async def wait_complete(self) -> None:
+        return None

@@ -54,3 +54,9 @@ class Response:
 
     def __str__(self) -> str:
         return f"{self.code} {self.message}"
+
+
+#: a bug of ours: somebody mends it, and a later attempt may succeed
+INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
+#: whoever sent the message went away before its end
+BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")

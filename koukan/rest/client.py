@@ -20,7 +20,7 @@ from yarl import URL
 from koukan.blob.progress import ProgressBody
 from koukan.errors import BodyAborted, InvalidDocument, UpstreamError
 from koukan.message.bodies import ParsedBody
-from koukan.model import Body, HostPort, Response, SmtpMeta, Step, StepResult, Upstream
+from koukan.model import BODY_ABORTED, Body, HostPort, Response, SmtpMeta, Step, StepResult, Upstream
 from koukan.model.documents import TransactionDocument, parse_transaction
 from koukan.model.values import dump_host_port, dump_mailbox, dump_smtp_meta
 from koukan.rest.http import Answer, HttpClients, exchange, joined
@@ -252,7 +252,7 @@ class RestUpstream(Upstream):
         except UploadRefused as refused:
             return refused.response
         except BodyAborted:
-            return Response(451, "4.4.2 the message did not arrive completely")
+            return BODY_ABORTED
         except UpstreamError as error:
             return Response(450, f"4.4.2 {error}")
         except TimeoutError:
@@ -281,7 +281,7 @@ class RestUpstream(Upstream):
         answer = await self._request("POST", uri, body.spec, {"if-match": self._known.etag})
         if answer.status != 200:
             raise UpstreamError(f"{uri} answered the parsed message with {answer}")
-        status = _document(answer.body).body
+        status = read_document(answer.body).body
         places = status.blobs if status is not None and status.blobs is not None else {}
         for name, blob in body.blobs.items():
             if name not in places:
@@ -326,7 +326,7 @@ class RestUpstream(Upstream):
         return {"prefer": f"wait={seconds}", "request-timeout": seconds}
 
     def _learn(self, answer: Answer) -> None:
-        self._known.document = _document(answer.body)
+        self._known.document = read_document(answer.body)
         self._known.etag = answer.headers.get("etag", self._known.etag)
 
 
@@ -358,7 +358,8 @@ def _update(step: Step, first: int) -> dict[str, Any]:
     return document
 
 
-def _document(body: bytes) -> TransactionDocument:
+def read_document(body: bytes) -> TransactionDocument:
+    """The transaction that a server answers with. Raises UpstreamError."""
     try:
         return parse_transaction(orjson.loads(body))
     except (orjson.JSONDecodeError, InvalidDocument) as error:

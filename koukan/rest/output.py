@@ -13,7 +13,7 @@ from koukan.chain.transaction import Route, Transaction
 from koukan.config import filters
 from koukan.config.references import effective_sender
 from koukan.config.router import EffectiveSender, RestEndpoint
-from koukan.model import HostPort, Response, Step, StepResult, Upstream
+from koukan.model import INTERNAL_ERROR, HostPort, Response, Step, StepResult, Upstream
 from koukan.model.values import parse_smtp_meta
 from koukan.rest.client import Conversation, RestUpstream, Target
 from koukan.rest.http import HttpClients
@@ -108,7 +108,7 @@ class RestOutput(Upstream):
             if outputs != before:
                 await self._upstream.send_filter_output(outputs)
         result = await self._upstream.step(Step(body=step.body))
-        return result.data or Response(451, "4.3.0 internal error, try again later")
+        return result.data or INTERNAL_ERROR
 
     def _open(self, route: Route, host: HostPort | None, envelope_timeout: float) -> RestUpstream:
         options, endpoint = self._sink.options, route.endpoint

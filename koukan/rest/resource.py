@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from koukan.model import Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
+from koukan.model import INTERNAL_ERROR, Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
 from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, UpdateRequest, dump_transaction
 from koukan.model.values import dump_host_port
 from koukan.rest.problems import BadRequest, Conflict
@@ -26,7 +26,6 @@ BODY = "body"
 MAX_SURPLUS = 1000
 
 _TOO_MANY_RECIPIENTS = Response(452, "4.5.3 too many recipients")
-_INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
 
 Result = TypeVar("Result")
 
@@ -300,7 +299,7 @@ class Resource:
             while not self.finished:
                 step = self.take_step()
                 if step is not None:
-                    result = await self._call(upstream.step(step), StepResult.all(step, _INTERNAL_ERROR))
+                    result = await self._call(upstream.step(step), StepResult.all(step, INTERNAL_ERROR))
                     self.last_input = time.monotonic()
                     self.answer(result)
                 elif self._heartbeat_due:

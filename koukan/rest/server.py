@@ -23,7 +23,7 @@ from koukan.model.documents import parse_create, parse_update
 from koukan.rest.problems import BadRequest, Moved, PreconditionFailed, Refusal, StorageFull, Unavailable
 from koukan.rest.resource import BODY, Resource
 from koukan.rest.service import TransactionService
-from koukan.rest.upload import content_range, parse_upload, receive
+from koukan.rest.upload import content_range, header_number, parse_upload, receive
 
 logger = logging.getLogger("koukan.rest")
 
@@ -39,8 +39,6 @@ UPLOAD_TIMEOUT = 600
 #: bytes of an upload handled at a time
 UPLOAD_SLICE = 256 * 1024
 
-#: digits of a number of seconds; Python makes an error of its own of numbers with thousands of them
-_DIGITS = 18
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -244,6 +242,4 @@ def _etag(header: str | None) -> str | None:
 def _seconds(header: str | None) -> float:
     if not header:
         return LONG_POLL_LIMIT
-    if not header.strip().isascii() or not header.strip().isdigit() or len(header) > _DIGITS:
-        raise BadRequest(f"request-timeout must be whole seconds, got {header[:100]!r}")
-    return int(header)
+    return header_number("request-timeout", header, "whole seconds")

@@ -15,9 +15,10 @@ from typing import Any
 import orjson
 from yarl import URL
 
-from koukan.errors import InvalidDocument, UpstreamError
+from koukan.errors import UpstreamError
 from koukan.model import Response
-from koukan.model.documents import TransactionDocument, parse_transaction
+from koukan.model.documents import TransactionDocument
+from koukan.rest.client import read_document
 from koukan.rest.http import HttpClients, exchange, joined
 
 #: seconds of one long poll
@@ -82,7 +83,7 @@ class Submission:
         if answer.status != 201:
             raise UpstreamError(f"{self._url} answered {answer}")
         location = joined(self._url, answer.headers.get("location", ""))
-        progress = Progress(location, rcpt_to, _parse(answer.body))
+        progress = Progress(location, rcpt_to, read_document(answer.body))
         await self._upload(progress, message)
         return progress
 
@@ -108,7 +109,7 @@ class Submission:
                 await asyncio.sleep(min(_SPACING, left))
             elif answer.status == 200 and answer.headers.get("etag") != etag:
                 etag = answer.headers.get("etag", "")
-                progress.document = _parse(answer.body)
+                progress.document = read_document(answer.body)
                 yield progress
                 if progress.final:
                     return
@@ -167,10 +168,3 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             yield piece
-
-
-def _parse(body: bytes) -> TransactionDocument:
-    try:
-        return parse_transaction(orjson.loads(body))
-    except (orjson.JSONDecodeError, InvalidDocument) as error:
-        raise UpstreamError(f"the answer is no transaction: {error}") from None

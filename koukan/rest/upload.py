@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from koukan.rest.problems import BadRequest, NotFound, RangeRefused, TooLarge
 from koukan.rest.resource import BlobWriter
 
-#: digits of a number of bytes; Python makes an error of its own of numbers with thousands of them
+#: digits of a number in a header; Python makes an error of its own of numbers with thousands of them
 _DIGITS = 18
-_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_NUMBER = rf"\d{{1,{_DIGITS}}}"
+_RANGE = re.compile(rf"bytes\s+({_NUMBER})-({_NUMBER})/({_NUMBER}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Upload:
 
 def parse_upload(headers: Mapping[str, str]) -> Upload:
     """Raises BadRequest for ranges that make no sense."""
-    length = _number("content-length", headers.get("content-length"))
+    length = _bytes("content-length", headers.get("content-length"))
     finalize = headers.get("x-finalize-blob-length")
     if finalize is not None:
-        total = _number("x-finalize-blob-length", finalize)
+        total = _bytes("x-finalize-blob-length", finalize)
         if length != 0:
             raise BadRequest("x-finalize-blob-length goes with content-length: 0")
         return Upload(total=total, length=0, finalize=True)
@@ -139,9 +140,12 @@ def _refused(writer: BlobWriter, reason: str) -> RangeRefused:
     return RangeRefused(reason, {} if known is None else {"content-range": known})
 
 
-def _number(name: str, value: str | None) -> int | None:
-    if value is None:
-        return None
+def header_number(name: str, value: str, what: str) -> int:
+    """The number in a header; `what` says in an error what it should be. Raises BadRequest."""
     if not value.strip().isascii() or not value.strip().isdigit() or len(value) > _DIGITS:
-        raise BadRequest(f"{name} must be a number of bytes, got {value[:100]!r}")
+        raise BadRequest(f"{name} must be {what}, got {value[:100]!r}")
     return int(value)
+
+
+def _bytes(name: str, value: str | None) -> int | None:
+    return None if value is None else header_number(name, value, "a number of bytes")

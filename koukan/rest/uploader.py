@@ -12,8 +12,6 @@ from koukan.rest.http import Answer, Content, exchange
 
 #: bodies up to this size go out as one write; larger ones are streamed
 IN_ONE_PIECE = 64 * 1024
-
-
 #: times an upload goes on from where the server says it is
 _RESTARTS = 5
 
@@ -80,8 +78,9 @@ async def _put_from(
         finalize = {**headers, "x-finalize-blob-length": str(offset)}
         return _accepted(uri, await exchange(http, "PUT", uri, b"", finalize))
     answer = await _put_range(http, uri, pending, offset, str(offset + len(pending)), headers)
-    if _stored(answer, offset, len(pending), uri) < offset + len(pending):
-        raise _GoOnFrom(_stored(answer, offset, len(pending), uri))
+    stored = _stored(answer, offset, len(pending), uri)
+    if stored < offset + len(pending):
+        raise _GoOnFrom(stored)
     return answer
 
 

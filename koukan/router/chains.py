@@ -50,14 +50,17 @@ def _links(config: ChainConfig, number: int, context: Context, plugins: Plugins)
 
 
 def sink_factory(context: Context, clients: HttpClients, keeper: Keeper) -> SinkFactory:
-    """Makes the two sinks of a running router."""
+    """Makes the two sinks of a running router. Raises ConfigError.
+
+    A file of certificates that cannot be used shows when the program starts, not with the first mail.
+    """
+    for endpoint in context.config.rest_endpoint:
+        if endpoint.verify is not None:
+            clients.trust(endpoint.verify)
 
     def make(chain: ChainConfig, options: FilterOptions) -> Sink:
         if isinstance(options, filters.RestOutput):
-            # A file of certificates that cannot be used shows when the program starts, not with the first mail.
-            for verify in (options.verify, *(endpoint.verify for endpoint in context.config.rest_endpoint)):
-                if verify is not None:
-                    clients.trust(verify)
+            clients.trust(options.verify)
             return RestOutputSink(options, context, clients)
         if isinstance(options, filters.Exploder):
             msa = chain.exploder_is_msa

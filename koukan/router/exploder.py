@@ -16,7 +16,7 @@ from typing import Protocol
 from koukan.chain.filter import Sink
 from koukan.chain.transaction import Transaction
 from koukan.errors import BodyAborted, StoreError
-from koukan.model import Body, Mailbox, Response, Step, StepResult, Upstream
+from koukan.model import BODY_ABORTED, Body, Mailbox, Response, Step, StepResult, Upstream
 
 _MAIL_OK = Response(250, "2.1.0 MAIL ok (exploder noop)")
 _RCPT_KEPT = Response(250, "2.1.5 RCPT ok (store&forward)")
@@ -24,7 +24,6 @@ _DATA_KEPT = Response(250, "2.6.0 DATA ok (store&forward)")
 _RCPT_TIMEOUT = Response(450, "4.4.2 the next hop did not answer RCPT in time")
 _DATA_TIMEOUT = Response(450, "4.4.2 the next hop did not answer the data in time")
 _NOT_KEPT = Response(451, "4.3.0 the message could not be stored, try again later")
-_BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")
 _RCPT_FIRST = Response(503, "5.5.1 RCPT first")
 
 
@@ -158,7 +157,7 @@ class Exploder(Upstream):
         try:
             await body.wait_complete()
         except BodyAborted:
-            return _BODY_ABORTED
+            return BODY_ABORTED
         live = [leg for leg in accepted if leg.live]
         await self._run(live, [Step(body=body)] * len(live), self._sink.data_timeout)
         for leg in live:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from koukan.chain.filter import SideChains
 from koukan.chain.transaction import Transaction
 from koukan.errors import BodyAborted, ConfigError, StoreError
-from koukan.model import Body, Mailbox, Response, Sender, Step, StepResult, Upstream
+from koukan.model import BODY_ABORTED, Body, Mailbox, Response, Sender, Step, StepResult, Upstream
 from koukan.router.dispatcher import Dispatcher
 from koukan.router.outcome import SUCCESS
 from koukan.router.roles import Role
@@ -17,7 +17,6 @@ _OK = Response(250, "2.0.0 ok (AddRouteFilter store&forward)")
 _DELIVERED_BEFORE = Response(250, "2.0.0 ok (AddRouteFilter delivered by an earlier attempt)")
 _UNKNOWN = Response(451, "4.3.0 whether the copy was delivered cannot be looked up, try again later")
 _NOT_STORED = Response(451, "4.3.0 the copy could not be stored, try again later")
-_BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")
 
 
 class RouterSideChains(SideChains):
@@ -154,7 +153,7 @@ class _StoredCopy(Upstream):
             if await self._store.load(rows[0].id) is None:
                 await self._store.keep(rows)
         except BodyAborted:
-            return _BODY_ABORTED
+            return BODY_ABORTED
         except StoreError:
             return _NOT_STORED
         self._dispatcher.queued.set()

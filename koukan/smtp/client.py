@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from koukan.config.gateway import SmtpHostConfig
 from koukan.errors import BodyAborted
-from koukan.model import Body, EsmtpParam, HostPort, Mailbox, Response, Step, StepResult, Upstream
+from koukan.model import BODY_ABORTED, Body, EsmtpParam, HostPort, Mailbox, Response, Step, StepResult, Upstream
 from koukan.smtp.connection import (
     COMMAND_TIMEOUT,
     DATA_BLOCK_TIMEOUT,
@@ -28,7 +28,6 @@ _NO_HOST = Response(450, "4.4.4 no remote_host to connect to")
 _NO_RECIPIENTS = Response(554, "5.5.1 no valid recipients")
 _ONE_LMTP_RECIPIENT = Response(450, "4.5.3 one recipient per LMTP transaction")
 _MAIL_FIRST = Response(503, "5.5.1 MAIL first")
-_BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")
 
 #: parameters of MAIL that may be left out where the server does not know them: it loses nothing but advance notice
 _HARMLESS = frozenset({"SIZE", "BODY", "RET", "ENVID", "AUTH"})
@@ -175,7 +174,7 @@ class SmtpUpstream(Upstream):
         except BodyAborted:
             # No final dot: the server must never take half a message for a whole one.
             self._drop()
-            return _BODY_ABORTED
+            return BODY_ABORTED
         except ConnectionBroken as error:
             self._drop()
             return Response(450, f"4.4.2 {self._address}: {error}")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from koukan.errors import BodyAborted
-from koukan.model import HostPort, Response, SmtpMeta
+from koukan.model import INTERNAL_ERROR, HostPort, Response, SmtpMeta
 from koukan.net.proxy_protocol import read_header
 from koukan.net.tls import connection_details
 from koukan.smtp.replies import render
@@ -54,7 +54,6 @@ _NO_TLS = Response(454, "4.7.0 TLS not available")
 _TLS_ACTIVE = Response(503, "5.5.1 TLS is active already")
 _NO_AUTH = Response(502, "5.5.1 AUTH not available")
 _AUTH_NEEDS_TLS = Response(538, "5.7.11 encryption required for requested authentication mechanism")
-_INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
 
 
 Command = Callable[[str | None], Awaitable[None]]
@@ -191,7 +190,7 @@ class SmtpSession(SMTP):
             logger.debug("%s went away", self._client)
         except Exception:
             logger.exception("internal error in the session of %s", self._client)
-            self._say(_INTERNAL_ERROR)
+            self._say(INTERNAL_ERROR)
         finally:
             self._transaction.abandon()
             self._hang_up()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from koukan import metrics
 from koukan.blob.progress import ProgressBody
-from koukan.model import Body, HostPort, Mailbox, Response, SmtpMeta, Step, StepResult, Upstream
+from koukan.model import INTERNAL_ERROR, Body, HostPort, Mailbox, Response, SmtpMeta, Step, StepResult, Upstream
 from koukan.smtp.commands import MAIL_PARAMS, RCPT_PARAMS, parse_path
 from koukan.smtp.incoming import MessageTooLarge, receive_message
 
@@ -29,7 +29,6 @@ _TOO_MANY_RECIPIENTS = Response(452, "4.5.3 too many recipients")
 _TOO_BIG = Response(552, "5.3.4 message size exceeds fixed maximum message size")
 _NO_ANSWER = Response(450, "4.4.2 no answer in time, try again later")
 _DATA_NO_ANSWER = Response(451, "4.4.2 no answer in time, try again later")
-_INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class MailTransaction:
         if self._listener.config.delay_reject:
             self._held_mail = mailbox
             return _MAIL_OK
-        answer = (await self._step(Step(mail_from=mailbox))).mail or _INTERNAL_ERROR
+        answer = (await self._step(Step(mail_from=mailbox))).mail or INTERNAL_ERROR
         if answer.failed:
             self.abandon()
             self._failure = answer
@@ -138,7 +137,7 @@ class MailTransaction:
         self._forget()
 
     async def _send_body(self, body: Body) -> Response:
-        return (await self._step(Step(body=body))).data or _INTERNAL_ERROR
+        return (await self._step(Step(body=body))).data or INTERNAL_ERROR
 
     async def _step(self, step: Step) -> StepResult:
         """One step upstream; silence and trouble are temporary failures."""
@@ -156,7 +155,7 @@ class MailTransaction:
             return StepResult.all(step, _NO_ANSWER if step.body is None else _DATA_NO_ANSWER)
         except Exception:
             logger.exception("internal error in an SMTP transaction")
-            return StepResult.all(step, _INTERNAL_ERROR)
+            return StepResult.all(step, INTERNAL_ERROR)
 
     def _reopen(self, held: Mailbox) -> None:
         """MAIL failed upstream: that transaction is over, another recipient begins a new one."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from koukan.errors import BodyAborted, StoreError
-from koukan.model import Body
+from koukan.model import Body, CompleteBody
 from koukan.storage.database import Database
 from koukan.storage.statement import Statement
 from koukan.storage.store import BlobRef
@@ -34,7 +34,7 @@ INSERT_CHUNKS = Statement("INSERT INTO blob_chunks (blob_id, start, data) {colum
 Chunk = tuple[int, int, bytes]
 
 
-class StoredBody(Body):
+class StoredBody(CompleteBody):
     """A complete blob of the database."""
 
     def __init__(self, database: Database, ref: BlobRef) -> None:
@@ -45,13 +45,6 @@ class StoredBody(Body):
     @property
     def length(self) -> int:
         return self.ref.length
-
-    @property
-    def complete(self) -> bool:
-        return True
-
-    async def wait_complete(self) -> None:
-        return None
 
     async def chunks(self, start: int = 0) -> AsyncIterator[bytes]:
         if self.length > SMALL_BODY:

@@ -17,9 +17,7 @@ from koukan.chain.filter import Context, Filter, SideChains
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.config import filters
 from koukan.errors import ConfigError
-from koukan.model import Body, Mailbox, Response, Sender, Step, Upstream
-
-_NO_ANSWER = Response(451, "4.3.0 internal error, try again later")
+from koukan.model import INTERNAL_ERROR, Body, Mailbox, Response, Sender, Step, Upstream
 
 
 class _Copies:
@@ -70,7 +68,7 @@ class AddRoute(Filter):
         side = self._side(tx)
         if side.upstream is None:
             return await self._store(tx, side, body)
-        return _failure((await side.upstream.step(Step(body=body))).data or _NO_ANSWER)
+        return _failure((await side.upstream.step(Step(body=body))).data or INTERNAL_ERROR)
 
     async def on_end(self, tx: Transaction) -> None:
         """Whatever became of the transaction: a copy that has not got its body never will."""
@@ -84,7 +82,7 @@ class AddRoute(Filter):
                 continue
             upstream = self._side_chains.open_stored(tx, self._sender, f"{side.copy_id}-{recipient.index}")
             result = await upstream.step(Step(tx.mail_from, [recipient.mailbox], body))
-            failure = _failure(result.data or _NO_ANSWER)
+            failure = _failure(result.data or INTERNAL_ERROR)
             if failure is not None:
                 return failure
         return None
