@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
+from koukan import clock
 from koukan.model import Body, Step, StepResult, Upstream
 from koukan.rest.client import Conversation, RestUpstream, Target
 from koukan.rest.http import HttpClients
@@ -36,7 +36,7 @@ class Ingress:
         """Send heartbeats for clients that are slow, for ever; a router would give their transactions up."""
         while True:
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
+            now = clock.now()
             for upstream in list(self._open):
                 if upstream.heartbeat_due(now):
                     task = asyncio.ensure_future(upstream.heartbeat())
@@ -51,7 +51,7 @@ class IngressUpstream(Upstream):
         self._upstream = upstream
         self._registry = registry
         self._refresh_interval = refresh_interval
-        self._last_sent = time.monotonic()
+        self._last_sent = clock.now()
         self._busy = False
         #: the message as long as its client may still be slow with it
         self._body: Body | None = None
@@ -69,13 +69,13 @@ class IngressUpstream(Upstream):
         finally:
             self._busy = False
             self._body = None
-            self._last_sent = time.monotonic()
+            self._last_sent = clock.now()
         if result.data is not None:
             self._registry.discard(self)
         return result
 
     async def heartbeat(self) -> None:
-        self._last_sent = time.monotonic()
+        self._last_sent = clock.now()
         await self._upstream.heartbeat()
 
     async def cancel(self) -> None:

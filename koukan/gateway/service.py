@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from koukan import metrics
+from koukan import clock, metrics
 from koukan.blob.bodies import BytesBody
 from koukan.blob.stream import StreamBody
 from koukan.logs import event
@@ -37,7 +36,7 @@ class _Transaction:
     resource: Resource
     tag: str
     task: asyncio.Task[None] | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=clock.now)
     ended_at: float | None = None
 
 
@@ -137,7 +136,7 @@ class GatewayService(TransactionService):
         """End transactions whose router has fallen silent and forget those that are over, for ever."""
         while True:
             await asyncio.sleep(self._interval)
-            now = time.monotonic()
+            now = clock.now()
             for transaction in list(self._transactions.values()):
                 resource = transaction.resource
                 if transaction.ended_at is not None:
@@ -175,13 +174,13 @@ class GatewayService(TransactionService):
         resource.ended = True
         resource.release()
         resource.changed()
-        transaction.ended_at = time.monotonic()
+        transaction.ended_at = clock.now()
         self._busy -= 1
         self._report(transaction)
 
     def _report(self, transaction: _Transaction) -> None:
         resource = transaction.resource
-        seconds = time.monotonic() - transaction.started
+        seconds = clock.now() - transaction.started
         answers = [resource.mail_response, *resource.rcpt_response, resource.data_response]
         answer = next((a for a in reversed(answers) if a is not None), None)
         result = "ok" if resource.data_response is not None and resource.data_response.ok else "failed"
@@ -231,7 +230,7 @@ class StreamWriter(BlobWriter):
 
     async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
         resource = self._resource
-        resource.last_input = time.monotonic()
+        resource.last_input = clock.now()
         self._length = total
         if self._stream is None and last:
             resource.body = BytesBody(data)

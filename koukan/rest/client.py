@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any
 import orjson
 from yarl import URL
 
+from koukan import clock
 from koukan.blob.progress import ProgressBody
 from koukan.errors import BodyAborted, InvalidDocument, UpstreamError
 from koukan.message.bodies import ParsedBody
@@ -135,7 +135,7 @@ class RestUpstream(Upstream):
         failure = _NO_ANSWER
         first = len(self._rcpt_answers)
         wanted = first + len(step.rcpt_to)
-        deadline = time.monotonic() + self._target.rcpt_timeout
+        deadline = clock.now() + self._target.rcpt_timeout
         try:
             async with asyncio.timeout(self._target.rcpt_timeout):
                 if self._known.location:
@@ -201,7 +201,7 @@ class RestUpstream(Upstream):
 
     async def _poll(self, deadline: float) -> None:
         """One long poll; returns when something has changed or a while is over."""
-        started = time.monotonic()
+        started = clock.now()
         timeout = max(1, min(WAIT_LIMIT, int(deadline - started)))
         headers = {"request-timeout": str(timeout)}
         if self._known.etag:
@@ -217,7 +217,7 @@ class RestUpstream(Upstream):
         elif answer.status != 304 and answer.status < 500:
             raise UpstreamError(f"{self._known.location} answered {answer}")
         # After a broken connection, an answer at once that nothing is new, or a server's own error: ask again, gently.
-        await asyncio.sleep(max(0.0, POLL_SPACING - (time.monotonic() - started)))
+        await asyncio.sleep(max(0.0, POLL_SPACING - (clock.now() - started)))
 
     async def _ask(self, headers: Mapping[str, str]) -> Answer | None:
         """The answer to a poll; None when there was none, which may happen a few times."""
@@ -243,7 +243,7 @@ class RestUpstream(Upstream):
         try:
             async with asyncio.timeout(timeout) as limit:
                 await self._upload(body, partial(_postpone, limit, timeout))
-                deadline = time.monotonic() + timeout
+                deadline = clock.now() + timeout
                 _postpone(limit, timeout)
                 while self._known.document.data_response is None:
                     self._expect_more()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from koukan import clock
 from koukan.chain.filter import Context, Sink
 from koukan.chain.outputs import DnsResolutionOutput, DnsStatus
 from koukan.chain.transaction import Route, Transaction
@@ -85,10 +85,10 @@ class RestOutput(Upstream):
         if route is None or self._refusal is not None:
             return StepResult.all(step, self._refusal or _NO_ROUTE)
         hosts: Sequence[HostPort | None] = route.hosts[:HOST_LIMIT] or (None,)
-        deadline = time.monotonic() + self._sink.options.rcpt_timeout
+        deadline = clock.now() + self._sink.options.rcpt_timeout
         for position, host in enumerate(hosts):
             # Every host gets an equal share of the time that is left, so that a silent one does not use it up.
-            share = max(1.0, (deadline - time.monotonic()) / (len(hosts) - position))
+            share = max(1.0, (deadline - clock.now()) / (len(hosts) - position))
             self._upstream = self._open(route, host, share)
             if host is not None:
                 self._tx.next_hop = host

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from koukan import clock
 from koukan.model import INTERNAL_ERROR, Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
 from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, UpdateRequest, dump_transaction
 from koukan.model.values import dump_host_port
@@ -102,9 +102,9 @@ class Resource:
     #: a step is under way
     busy: bool = False
     version: int = 1
-    #: monotonic times: when the client was last heard, when upstream was last called
-    last_input: float = field(default_factory=time.monotonic)
-    last_output: float = field(default_factory=time.monotonic)
+    #: times: when the client was last heard, when upstream was last called
+    last_input: float = field(default_factory=clock.now)
+    last_output: float = field(default_factory=clock.now)
     _heartbeat_due: bool = False
     _mail_taken: bool = False
     _rcpts_taken: int = 0
@@ -144,7 +144,7 @@ class Resource:
 
     def touch(self) -> None:
         """The client has been heard: new version."""
-        self.last_input = time.monotonic()
+        self.last_input = clock.now()
         self.changed()
 
     def changed(self) -> None:
@@ -300,7 +300,7 @@ class Resource:
                 step = self.take_step()
                 if step is not None:
                     result = await self._call(upstream.step(step), StepResult.all(step, INTERNAL_ERROR))
-                    self.last_input = time.monotonic()
+                    self.last_input = clock.now()
                     self.answer(result)
                 elif self._heartbeat_due:
                     self._heartbeat_due = False
@@ -320,7 +320,7 @@ class Resource:
             return broken
         finally:
             self.busy = False
-            self.last_output = time.monotonic()
+            self.last_output = clock.now()
 
     async def _woken(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

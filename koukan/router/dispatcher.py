@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from koukan import metrics
+from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
 from koukan.logs import event
 from koukan.model import Body, Mailbox, StepResult, Upstream
@@ -43,7 +42,7 @@ class Delivery:
     tx: Transaction
     #: None for interactive transactions, which have no row
     work: Work | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=clock.now)
     task: asyncio.Task[None] | None = None
     ended_at: float | None = None
 
@@ -56,7 +55,7 @@ class ExploderChild(Child):
     tx: Transaction
     upstream: Upstream
     mailbox: Mailbox
-    born: float = field(default_factory=time.monotonic)
+    born: float = field(default_factory=clock.now)
 
 
 class Dispatcher:
@@ -113,8 +112,8 @@ class Dispatcher:
     async def finish(self, timeout: float) -> None:
         """Let what is in flight come to its end, for `timeout` seconds at most."""
         self.draining = True
-        deadline = time.monotonic() + timeout
-        while self._background and (left := deadline - time.monotonic()) > 0:
+        deadline = clock.now() + timeout
+        while self._background and (left := deadline - clock.now()) > 0:
             await asyncio.wait(self._background, timeout=left)
 
     async def stop(self) -> None:
@@ -180,7 +179,7 @@ class Dispatcher:
         resource.final_reason = outcome.final_reason
         resource.ended = True
         resource.changed()
-        delivery.ended_at = time.monotonic()
+        delivery.ended_at = clock.now()
         self._busy -= 1
         # It is looked at for a while, but nobody reads its bytes any more.
         resource.release()
@@ -197,7 +196,7 @@ class Dispatcher:
         """Look at every transaction once a second: silent clients, heartbeats upstream, what is done for good."""
         while True:
             await asyncio.sleep(TICK)
-            now = time.monotonic()
+            now = clock.now()
             for delivery in list(self.deliveries.values()):
                 self._look_at(delivery, now)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 
-from koukan import metrics
+from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
 from koukan.errors import StoreError
 from koukan.message.bodies import SpecBody
@@ -125,7 +124,7 @@ class Scheduler:
             stored.retry,
             stored.notification,
             attempt=stored.attempts,
-            born=time.monotonic() - stored.age,
+            born=clock.now() - stored.age,
         )
         delivery = Delivery(resource, role, tx, work)
         self._dispatcher.start(delivery)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
+from koukan import clock
 from koukan.blob.bodies import BytesBody
 from koukan.blob.spool import SpooledBody
 from koukan.chain.transaction import Transaction
@@ -62,13 +62,13 @@ class RouterService(TransactionService):
         if self._draining:
             return "draining"
         asked, reason = self._health
-        if time.monotonic() - asked > _HEALTH_CACHE:
+        if clock.now() - asked > _HEALTH_CACHE:
             try:
                 await self._store.ping()
                 reason = None
             except StoreError as error:
                 reason = f"no database: {error}"
-            self._health = (time.monotonic(), reason)
+            self._health = (clock.now(), reason)
         return reason
 
     # --- create --------------------------------------------------------------------------------------------------------
@@ -273,8 +273,8 @@ class RouterService(TransactionService):
         )
 
     async def wait_change(self, resource: Resource, timeout: float) -> Resource:
-        known, deadline = resource.version, time.monotonic() + timeout
-        while resource.version == known and (left := deadline - time.monotonic()) > 0:
+        known, deadline = resource.version, clock.now() + timeout
+        while resource.version == known and (left := deadline - clock.now()) > 0:
             if resource.id in self._dispatcher.deliveries:
                 await resource.wait_version(known, left)
             else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
+from koukan import clock
 from koukan.blob.spool import SpooledBody
 from koukan.errors import StoreError
 from koukan.rest.resource import BODY, BlobWriter, Resource
@@ -38,7 +38,7 @@ class SpoolWriter(BlobWriter):
             self._spool.append(data)
         if last:
             self._spool.finish()
-        resource.last_input = time.monotonic()
+        resource.last_input = clock.now()
         started = self._name == BODY and resource.body is None and not resource.ended
         if started:
             resource.body = self._spool

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from dataclasses import dataclass, field
 from functools import partial
 
-from koukan import metrics
+from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
 from koukan.errors import StaleAttempt, StoreError
 from koukan.model import Body
@@ -35,13 +34,13 @@ class Work:
     retry: bool
     notification: bool
     attempt: int = 1
-    #: monotonic time of the transaction's creation
-    born: float = field(default_factory=time.monotonic)
+    #: time (clock) of the transaction's creation
+    born: float = field(default_factory=clock.now)
     body: Body | None = None
 
     @property
     def age(self) -> float:
-        return time.monotonic() - self.born
+        return clock.now() - self.born
 
 
 class Ledger:

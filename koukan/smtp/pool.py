@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from koukan import clock
 from koukan.config.gateway import SmtpHostConfig
 from koukan.model import HostPort
 from koukan.net.tls import client_context
@@ -27,7 +27,7 @@ Key = tuple[HostPort, str, str, str | None, str]
 @dataclass(slots=True)
 class _Idle:
     connection: SmtpConnection
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=clock.now)
 
 
 class ConnectionPool:
@@ -43,7 +43,7 @@ class ConnectionPool:
         idle = self._idle.get(_key(address, host))
         while idle:
             candidate = idle.pop()
-            if candidate.connection.usable and time.monotonic() - candidate.since < IDLE_LIMIT:
+            if candidate.connection.usable and clock.now() - candidate.since < IDLE_LIMIT:
                 return candidate.connection, True
             candidate.connection.close()
         return await self.open(address, host), False
@@ -81,7 +81,7 @@ class ConnectionPool:
 
     def _sweep(self) -> None:
         self._sweeper = None
-        oldest = time.monotonic() - IDLE_LIMIT
+        oldest = clock.now() - IDLE_LIMIT
         for key, idle in list(self._idle.items()):
             while idle and (idle[0].since < oldest or not idle[0].connection.usable):
                 self.quit(idle.popleft().connection)
