@@ -8,11 +8,16 @@ from koukan.model import Body
 
 
 class ProgressBody(Body):
-    """Another body, by reference; `moved` is called for every chunk that a reader takes."""
+    """Another body, by reference.
 
-    def __init__(self, body: Body, moved: Callable[[], None]) -> None:
+    `moved` is called for every chunk that a reader takes, and may raise to keep it from going on; `ended` when a reader has
+    taken the last one.
+    """
+
+    def __init__(self, body: Body, moved: Callable[[], None], ended: Callable[[], None] = lambda: None) -> None:
         self._body = body
         self._moved = moved
+        self._ended = ended
         self.replayable = body.replayable
 
     @property
@@ -30,9 +35,13 @@ class ProgressBody(Body):
         async for chunk in self._body.chunks(start):
             self._moved()
             yield chunk
+        self._ended()
 
     async def read(self, limit: int | None = None) -> bytes:
-        return await self._body.read(limit)
+        content = await self._body.read(limit)
+        self._moved()
+        self._ended()
+        return content
 
     def abort(self, reason: str) -> None:
         self._body.abort(reason)

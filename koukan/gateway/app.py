@@ -16,9 +16,9 @@ from koukan.lifecycle import Lifecycle, Stopping
 from koukan.logs import event
 from koukan.model import HostPort, Upstream
 from koukan.net.tls import server_context
-from koukan.rest.client import Conversation as RestConversation
-from koukan.rest.client import Target
 from koukan.rest.http import HttpClients
+from koukan.rest.remote import Conversation as RestConversation
+from koukan.rest.remote import Target
 from koukan.rest.server import RestServer
 from koukan.smtp.client import SmtpUpstream
 from koukan.smtp.pool import ConnectionPool

@@ -7,8 +7,9 @@ import logging
 
 from koukan import clock
 from koukan.model import Body, Step, StepResult, Upstream
-from koukan.rest.client import Conversation, RestUpstream, Target
+from koukan.rest.client import RestUpstream
 from koukan.rest.http import HttpClients
+from koukan.rest.remote import Conversation, Target
 
 logger = logging.getLogger("koukan.gateway")
 

@@ -2,12 +2,13 @@
 
 from koukan.model.body import Body, CompleteBody
 from koukan.model.envelope import EsmtpParam, HostPort, Mailbox, Sender, SmtpMeta
-from koukan.model.response import BODY_ABORTED, INTERNAL_ERROR, Response
+from koukan.model.response import BODY_ABORTED, INTERNAL_ERROR, OUT_OF_STEP, Response
 from koukan.model.step import Step, StepResult, Upstream
 
 __all__ = [
     "BODY_ABORTED",
     "INTERNAL_ERROR",
+    "OUT_OF_STEP",
     "Body",
     "CompleteBody",
     "EsmtpParam",

@@ -154,6 +154,12 @@ class BodyStatus:
     builder_uri: str | None = None
     blobs: Mapping[str, BlobStatus] | None = None
 
+    @property
+    def complete(self) -> bool:
+        """All that belongs to it has been uploaded."""
+        parts = [*([] if self.body is None else [self.body]), *(self.blobs or {}).values()]
+        return bool(parts) and all(part.finalized for part in parts)
+
 
 @dataclass(frozen=True, slots=True)
 class TransactionDocument:
@@ -167,6 +173,9 @@ class TransactionDocument:
     body: BodyStatus | None = None
     final_attempt_reason: str | None = None
     cancelled: bool = False
+    #: the server tries again by itself, and tells the sender of a failure by itself
+    retry: bool = False
+    notification: bool = False
 
 
 def parse_transaction(document: object) -> TransactionDocument:
@@ -181,6 +190,8 @@ def parse_transaction(document: object) -> TransactionDocument:
         body=optional(doc, "body", _body_status),
         final_attempt_reason=optional(doc, "final_attempt_reason", as_string),
         cancelled=doc.get("cancelled") is True,
+        retry="retry" in doc,
+        notification="notification" in doc,
     )
 
 
@@ -245,6 +256,10 @@ def dump_transaction(doc: TransactionDocument, **more: object) -> dict[str, obje
         out["attempt_count"] = doc.attempt_count
     if doc.body is not None:
         out["body"] = _dump_body_status(doc.body)
+    if doc.retry:
+        out["retry"] = {}
+    if doc.notification:
+        out["notification"] = {}
     if doc.cancelled:
         out["cancelled"] = True
     if doc.final_attempt_reason is not None:

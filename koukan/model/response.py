@@ -60,3 +60,5 @@ class Response:
 INTERNAL_ERROR = Response(451, "4.3.0 internal error, try again later")
 #: whoever sent the message went away before its end
 BODY_ABORTED = Response(451, "4.4.2 the message did not arrive completely")
+#: what was asked before got no answer: the next one might be taken for it, so that nothing more of this transaction succeeds
+OUT_OF_STEP = Response(451, "4.3.0 an earlier command of this transaction got no answer, try again later")

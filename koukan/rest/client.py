@@ -2,6 +2,9 @@
 
 Our own servers answer `Prefer: wait` (RFC 7240), so that an exchange carries its answer; any other server answers at once and
 the client falls back to long polls.
+
+What the server has not answered itself it may do all the same. After an envelope that got no answer nothing of the transaction
+goes on, since the next answer might be that of the one before; after a body that got none the client looks what became of it.
 """
 
 from __future__ import annotations
@@ -9,227 +12,163 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import orjson
-from yarl import URL
-
 from koukan import clock
 from koukan.blob.progress import ProgressBody
-from koukan.errors import BodyAborted, InvalidDocument, UpstreamError
+from koukan.errors import BodyAborted, UpstreamError
 from koukan.message.bodies import ParsedBody
-from koukan.model import BODY_ABORTED, Body, HostPort, Response, SmtpMeta, Step, StepResult, Upstream
-from koukan.model.documents import TransactionDocument, parse_transaction
-from koukan.model.values import dump_host_port, dump_mailbox, dump_smtp_meta
-from koukan.rest.http import Answer, HttpClients, exchange, joined
+from koukan.model import BODY_ABORTED, OUT_OF_STEP, Body, Response, Step, StepResult, Upstream
+from koukan.model.values import dump_mailbox
+from koukan.rest.http import HttpClients
+from koukan.rest.remote import Conversation, RemoteTransaction, Target, read_document
 from koukan.rest.uploader import UploadRefused, put_ranged, put_whole
 
 logger = logging.getLogger("koukan.rest")
 
-#: seconds one exchange waits at most for its answer; then the client asks again
-WAIT_LIMIT = 30
-#: seconds between polls that brought nothing, for servers that answer them at once
-POLL_SPACING = 1.0
-#: polls in a row that may fail without an answer: connections break, but a server that is gone does not come back
-POLL_FAILURES = 5
-#: times an update is said again because the transaction has changed meanwhile
-PATCH_TRIES = 5
-#: seconds that telling a peer of a cancellation may take
-CANCEL_TIMEOUT = 10
+#: times a body is sent whose upload got no answer, and of which the server has nothing
+UPLOAD_TRIES = 3
 
 _NO_ANSWER = Response(450, "4.4.2 the next hop did not answer in time")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where transactions go and how long they may take."""
-
-    #: URL that creates transactions
-    url: str
-    sender: str | None = None
-    tag: str | None = None
-    verify: bool | str = True
-    #: seconds for the answers to the envelope
-    rcpt_timeout: float = 30
-    #: seconds for the answer to the data, once all of it is sent; while it is sent, seconds without a byte
-    data_timeout: float = 300
-    #: bytes of a ranged chunk; None: one request for the whole body
-    chunk_size: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """What is sent along about where the mail came from."""
-
-    remote_host: HostPort | None = None
-    local_host: HostPort | None = None
-    smtp_meta: SmtpMeta | None = None
-    filter_output: Mapping[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class _Known:
-    """What the server has said so far."""
-
-    location: str = ""
-    #: where it was created, and where it is looked for again when the replica that it has moved to is gone
-    home: str = ""
-    etag: str = ""
-    document: TransactionDocument = field(default_factory=TransactionDocument)
+_WITHHELD = Response(451, "4.3.0 the message was held back before it was sent, try again later")
+#: a server with retries of its own has the message: it delivers, or tells the sender itself
+_KEPT = Response(250, "2.6.0 ok, kept by the next hop, which tries again by itself")
 
 
 class RestUpstream(Upstream):
-    """One transaction on a REST server."""
+    """One transaction on a REST server. `may_send` is asked before the body goes out, and while it does."""
 
-    def __init__(self, clients: HttpClients, target: Target, conversation: Conversation) -> None:
-        self._http = clients.session(target.verify)
+    def __init__(
+        self,
+        clients: HttpClients,
+        target: Target,
+        conversation: Conversation,
+        may_send: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._remote = RemoteTransaction(clients, target)
         self._target = target
         self._conversation = conversation
-        self._known = _Known()
+        self._may_send = may_send
         self._mail_failure: Response | None = None
         self._rcpt_answers: list[Response] = []
         self._data_answered = False
-        self._failed_polls = 0
+        #: a step has begun and did not end with the server's own answers
+        self._out_of_step = False
+        #: the server may have all of the body
+        self._all_sent = False
+        self._cancelling: asyncio.Future[None] | None = None
 
     async def step(self, step: Step) -> StepResult:
+        if self._out_of_step:
+            failure = self._mail_failure
+            return StepResult.all(step, OUT_OF_STEP if failure is None else failure.precondition("MAIL"))
+        self._out_of_step = True
         result = StepResult()
-        if step.mail_from is not None or step.rcpt_to:
-            await self._envelope(step, result)
+        if (step.mail_from is not None or step.rcpt_to) and not await self._envelope(step, result):
+            self._begin_to_cancel()
+            result.data = None if step.body is None else OUT_OF_STEP
+            return result
         if step.body is not None:
             result.data = await self._data(step.body)
-            # Our own verdict (too slow, broken off) is none of the server's: it must hear of the cancellation.
-            self._data_answered = self._known.document.data_response is not None
+        self._out_of_step = False
         return result
 
     async def send_filter_output(self, output: Mapping[str, Any]) -> None:
         """Tell the server what filters have learned since the create request. What fails is only logged."""
-        await self._notify("filter_output", self._patch({"filter_output": output}), self._target.rcpt_timeout)
+        await self._notify("filter_output", {"filter_output": output})
 
     async def heartbeat(self) -> None:
         if self._open:
-            await self._notify("heartbeat", self._patch(None), self._target.rcpt_timeout)
+            await self._notify("heartbeat", None)
 
     async def cancel(self) -> None:
-        if self._open:
-            self._data_answered = True
-            request = exchange(self._http, "POST", f"{self._known.location}/cancel", None, {})
-            await self._notify("cancel", request, CANCEL_TIMEOUT)
+        self._begin_to_cancel()
+        if self._cancelling is not None:
+            await self._cancelling
+
+    def _begin_to_cancel(self) -> None:
+        if self._open and self._cancelling is None:
+            self._cancelling = asyncio.ensure_future(self._remote.cancel())
 
     @property
     def _open(self) -> bool:
-        return bool(self._known.location) and not self._data_answered
+        return bool(self._remote.location) and not self._data_answered and self._cancelling is None
 
-    async def _notify(self, what: str, request: Any, timeout: float) -> None:
+    async def _notify(self, what: str, document: Mapping[str, Any] | None) -> None:
         """An exchange whose failure changes nothing for the transaction."""
         try:
-            async with asyncio.timeout(timeout):
-                await request
+            async with asyncio.timeout(self._target.rcpt_timeout):
+                await self._remote.patch(document)
         except (UpstreamError, TimeoutError) as error:
-            logger.info("%s to %s: %s", what, self._known.location, error or "no answer")
+            logger.info("%s to %s: %s", what, self._remote.location, error or "no answer")
 
     # --- envelope ------------------------------------------------------------------------------------------------------
 
-    async def _envelope(self, step: Step, result: StepResult) -> None:
+    async def _envelope(self, step: Step, result: StepResult) -> bool:
+        """Ask for the answers to an envelope. Whether all of them are the server's own."""
         failure = _NO_ANSWER
         first = len(self._rcpt_answers)
         wanted = first + len(step.rcpt_to)
         deadline = clock.now() + self._target.rcpt_timeout
         try:
             async with asyncio.timeout(self._target.rcpt_timeout):
-                if self._known.location:
-                    await self._patch(_update(step, first))
+                if self._remote.location:
+                    await self._remote.patch(_update(step, first), wanted)
                 else:
-                    await self._create(step)
+                    await self._remote.create(self._create_request(step))
                 while self._envelope_pending(step, wanted):
                     self._expect_more()
-                    await self._poll(deadline)
+                    await self._remote.poll(deadline)
         except UpstreamError as error:
             failure = Response(450, f"4.4.1 {error}")
         except TimeoutError:
             failure = _NO_ANSWER
-        document = self._known.document
+        answered = not self._envelope_pending(step, wanted)
+        self._take_answers(step, result, failure, first)
+        return answered
+
+    def _take_answers(self, step: Step, result: StepResult, failure: Response, first: int) -> None:
+        document = self._remote.document
         if step.mail_from is not None:
-            result.mail = document.mail_response or failure
+            mail = document.mail_response
+            result.mail = failure if mail is None else self._meant(mail)
             self._mail_failure = result.mail if result.mail.failed else None
         if self._mail_failure is not None:
             failure = self._mail_failure.precondition("MAIL")
-        answers = list(document.rcpt_response[first:wanted])
+        elif document.mail_response is not None and document.mail_response.failed:
+            failure = _KEPT  # its recipients will not be asked before the server tries again
+        answers = [self._meant(answer) for answer in document.rcpt_response[first : first + len(step.rcpt_to)]]
         result.rcpt = answers + [failure] * (len(step.rcpt_to) - len(answers))
         self._rcpt_answers += result.rcpt
 
+    def _meant(self, answer: Response) -> Response:
+        """What an answer means for us: a server that tries again, or bounces, by itself has taken the message over."""
+        document = self._remote.document
+        if answer.ok or not document.retry or (answer.permanent and not document.notification):
+            return answer
+        return _KEPT
+
     def _envelope_pending(self, step: Step, wanted: int) -> bool:
-        document = self._known.document
+        document = self._remote.document
         if document.mail_response is not None and document.mail_response.failed:
             return False
         if step.mail_from is not None and document.mail_response is None:
             return True
         return len(document.rcpt_response) < wanted
 
-    async def _create(self, step: Step) -> None:
+    def _create_request(self, step: Step) -> dict[str, Any]:
         sender = {"name": self._target.sender, "tag": self._target.tag}
-        document = _conversation(self._conversation)
+        document = self._conversation.document()
         document["sender"] = {k: v for k, v in sender.items() if v is not None}
         document.update(_update(step, 0))
-        answer = await self._request("POST", self._target.url, document)
-        location = answer.headers.get("location")
-        if answer.status != 201 or not location:
-            raise UpstreamError(f"{self._target.url} answered {answer}")
-        self._known.location = self._known.home = joined(self._target.url, location)
-        self._learn(answer)
-
-    async def _patch(self, document: Mapping[str, Any] | None) -> None:
-        for _ in range(PATCH_TRIES):
-            answer = await self._request("PATCH", self._known.location, document, {"if-match": self._known.etag})
-            if answer.status == 200:
-                self._learn(answer)
-                return
-            if answer.status != 412:
-                raise UpstreamError(f"{self._known.location} answered {answer}")
-            # Something else has changed meanwhile, an answer for example: look at it and say ours again.
-            answer = await self._request("GET", self._known.location)
-            if answer.status == 200:
-                self._learn(answer)
-        raise UpstreamError(f"{self._known.location} keeps changing")
+        return document
 
     def _expect_more(self) -> None:
         """Raises UpstreamError when the server has given up: what it has not answered by then it never will."""
-        document = self._known.document
+        document = self._remote.document
         if document.final_attempt_reason is not None or document.cancelled:
-            raise UpstreamError(f"{self._known.location} ended: {document.final_attempt_reason or 'cancelled'}")
-
-    async def _poll(self, deadline: float) -> None:
-        """One long poll; returns when something has changed or a while is over."""
-        started = clock.now()
-        timeout = max(1, min(WAIT_LIMIT, int(deadline - started)))
-        headers = {"request-timeout": str(timeout)}
-        if self._known.etag:
-            headers["if-none-match"] = self._known.etag
-        answer = await self._ask(headers)
-        if answer is None:
-            pass
-        elif answer.status == 200:
-            before = self._known.etag
-            self._learn(answer)
-            if self._known.etag != before:
-                return
-        elif answer.status != 304 and answer.status < 500:
-            raise UpstreamError(f"{self._known.location} answered {answer}")
-        # After a broken connection, an answer at once that nothing is new, or a server's own error: ask again, gently.
-        await asyncio.sleep(max(0.0, POLL_SPACING - (clock.now() - started)))
-
-    async def _ask(self, headers: Mapping[str, str]) -> Answer | None:
-        """The answer to a poll; None when there was none, which may happen a few times."""
-        try:
-            answer = await self._request("GET", self._known.location, headers=headers)
-        except UpstreamError:
-            self._failed_polls += 1
-            if self._failed_polls >= POLL_FAILURES:
-                raise
-            return None
-        self._failed_polls = 0
-        return answer
+            raise UpstreamError(f"{self._remote.location} ended: {document.final_attempt_reason or 'cancelled'}")
 
     # --- data ----------------------------------------------------------------------------------------------------------
 
@@ -239,112 +178,138 @@ class RestUpstream(Upstream):
         if not any(answer.ok for answer in self._rcpt_answers):
             failures = [a for a in self._rcpt_answers if a.temporary] or self._rcpt_answers
             return failures[0].precondition("all rcpts failed") if failures else Response(503, "5.5.1 RCPT first")
+        failure = await self._send(body)
+        if failure is not None and self._all_sent:
+            # Our own verdict is none of the server's, which may have taken the message: it says what became of it.
+            await self._settle()
+        answer = self._data_answer
+        self._data_answered = self._data_answered or answer is not None
+        return answer or failure or _NO_ANSWER
+
+    async def _send(self, body: Body) -> Response | None:
+        """Send the body and wait for its answer. What stands in its place when there is none."""
         timeout = self._target.data_timeout
         try:
             async with asyncio.timeout(timeout) as limit:
-                await self._upload(body, partial(_postpone, limit, timeout))
-                deadline = clock.now() + timeout
+                await self._upload(body, partial(self._moved, limit, timeout))
                 _postpone(limit, timeout)
-                while self._known.document.data_response is None:
-                    self._expect_more()
-                    await self._poll(deadline)
-                return self._known.document.data_response
+                await self._answered(timeout)
         except UploadRefused as refused:
             return refused.response
         except BodyAborted:
-            return BODY_ABORTED
+            return BODY_ABORTED if self._may_send() else _WITHHELD
         except UpstreamError as error:
             return Response(450, f"4.4.2 {error}")
         except TimeoutError:
             return _NO_ANSWER
+        return None
+
+    @property
+    def _data_answer(self) -> Response | None:
+        document = self._remote.document
+        if document.data_response is not None:
+            return self._meant(document.data_response)
+        if document.retry and self._all_sent and document.body is not None and document.body.complete:
+            return _KEPT
+        ended = document.final_attempt_reason is not None and not document.cancelled
+        return _KEPT if ended and document.retry and document.notification else None
+
+    async def _answered(self, timeout: float) -> None:
+        """Wait for the answer to the data. Raises UpstreamError when there will be none."""
+        deadline = clock.now() + timeout
+        while self._data_answer is None:
+            self._expect_more()
+            await self._remote.poll(deadline)
+
+    async def _settle(self) -> None:
+        """Find out what became of a body that the server may have: once it is cancelled, it either is sent or never."""
+        try:
+            await self._remote.cancel()
+            async with asyncio.timeout(self._target.settle_timeout):
+                await self._remote.look()
+                status = self._remote.document.body
+                if status is not None and status.complete:
+                    await self._answered(self._target.settle_timeout)
+        except (UpstreamError, TimeoutError) as error:
+            logger.info("%s: what became of the message is not known: %s", self._remote.location, error or "no answer")
+        self._data_answered = True
+
+    # --- upload --------------------------------------------------------------------------------------------------------
+
+    def _moved(self, limit: asyncio.Timeout, seconds: float) -> None:
+        _postpone(limit, seconds)
+        if not self._may_send():
+            raise BodyAborted("the message is held back")
 
     async def _upload(self, body: Body, moved: Callable[[], None]) -> None:
-        status = self._known.document.body
-        uri = f"{self._known.location}/body"
-        if status is not None and status.body is not None:
-            uri = self._absolute(status.body.uri)
-        size = self._target.chunk_size
-        takes_whole = size is None
-        if status is not None and status.builder_uri is not None:
-            takes_whole = True  # receivers of parsed mail take no ranges
-            if isinstance(body, ParsedBody):
-                await self._upload_parsed(body, self._absolute(status.builder_uri), moved)
-        body = ProgressBody(body, moved)
-        if takes_whole or size is None or (body.length is not None and body.length <= size):
-            answer = await put_whole(self._http, uri, body, self._wait_headers())
-        else:
-            answer = await put_ranged(self._http, uri, body, size, self._wait_headers())
-        if "preference-applied" in answer.headers:
-            self._learn(answer)
+        """Send the body until the server has it. Raises UploadRefused, UpstreamError, BodyAborted."""
+        for tried in range(1, UPLOAD_TRIES + 1):
+            try:
+                await self._upload_once(body, moved)
+                return
+            except UpstreamError:
+                # Done or not, or still on its way: look before anything else.
+                await self._remote.look()
+                if self._arrived:
+                    return
+                if not body.replayable or tried == UPLOAD_TRIES:
+                    raise
 
-    async def _upload_parsed(self, body: ParsedBody, uri: str, moved: Callable[[], None]) -> None:
-        answer = await self._request("POST", uri, body.spec, {"if-match": self._known.etag})
-        if answer.status != 200:
-            raise UpstreamError(f"{uri} answered the parsed message with {answer}")
-        status = read_document(answer.body).body
+    @property
+    def _arrived(self) -> bool:
+        """The server has all of the body, or wants no more of it."""
+        document = self._remote.document
+        if document.data_response is not None or document.final_attempt_reason is not None or document.cancelled:
+            return True
+        return document.body is not None and document.body.complete
+
+    async def _upload_once(self, body: Body, moved: Callable[[], None]) -> None:
+        remote, status = self._remote, self._remote.document.body
+        uri = f"{remote.location}/body"
+        if status is not None and status.body is not None:
+            uri = remote.absolute(status.body.uri)
+        size = self._target.chunk_size
+        if status is not None and (status.builder_uri is not None or status.blobs is not None):
+            size = None  # receivers of parsed mail take no ranges
+            if isinstance(body, ParsedBody):
+                await self._upload_parsed(body, moved)
+        try:
+            async with asyncio.timeout(None) as silence:
+                body = ProgressBody(body, moved, partial(self._sent, silence))
+                if size is None or (body.length is not None and body.length <= size):
+                    answer = await put_whole(remote.http, uri, body, remote.wait_headers())
+                else:
+                    answer = await put_ranged(remote.http, uri, body, size, remote.wait_headers())
+        except TimeoutError:
+            raise UpstreamError(f"{uri}: no answer to the upload") from None
+        if "preference-applied" in answer.headers:
+            remote.learn(answer)
+
+    def _sent(self, silence: asyncio.Timeout) -> None:
+        """All of the body is on its way: its answer has its own time."""
+        self._all_sent = True
+        seconds = self._remote.upload_answer_timeout
+        if seconds is not None:
+            _postpone(silence, seconds)
+
+    async def _upload_parsed(self, body: ParsedBody, moved: Callable[[], None]) -> None:
+        remote, status = self._remote, self._remote.document.body
+        if status is not None and status.builder_uri is not None:
+            uri = remote.absolute(status.builder_uri)
+            answer = await remote.request("POST", uri, body.spec, {"if-match": remote.etag})
+            if answer.status != 200:
+                raise UpstreamError(f"{uri} answered the parsed message with {answer}")
+            status = read_document(answer.body).body
         places = status.blobs if status is not None and status.blobs is not None else {}
         for name, blob in body.blobs.items():
             if name not in places:
-                raise UpstreamError(f"{uri} names no place for blob {name!r}")
+                raise UpstreamError(f"{remote.location} names no place for blob {name!r}")
             if not places[name].finalized:
-                await put_whole(self._http, self._absolute(places[name].uri), ProgressBody(blob, moved), {})
-
-    def _absolute(self, uri: str) -> str:
-        return joined(self._known.location, uri)
-
-    # --- HTTP ----------------------------------------------------------------------------------------------------------
-
-    async def _request(
-        self,
-        method: str,
-        url: str,
-        document: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        sent = {**(headers or {})} if method == "GET" else {**self._wait_headers(), **(headers or {})}
-        content = None
-        if document is not None:
-            content = orjson.dumps(document)
-            sent["content-type"] = "application/json"
-        try:
-            answer = await exchange(self._http, method, url, content, sent)
-        except UpstreamError:
-            if url != self._known.location or url == self._known.home:
-                raise
-            # Whoever had it is gone, and where it came from knows who has it now.
-            self._known.location = self._known.home
-            answer = await exchange(self._http, method, self._known.home, content, sent)
-        if answer.moved_to is not None and self._known.location:
-            # The owner is another replica: talk to it from now on.
-            owner, known = URL(answer.moved_to), URL(self._known.location)
-            self._known.location = str(owner.join(URL(known.raw_path, encoded=True)))
-        return answer
-
-    def _wait_headers(self) -> dict[str, str]:
-        """Ask the server to answer when the responses are there."""
-        seconds = str(max(1, min(WAIT_LIMIT, int(self._target.rcpt_timeout) - 1)))
-        return {"prefer": f"wait={seconds}", "request-timeout": seconds}
-
-    def _learn(self, answer: Answer) -> None:
-        self._known.document = read_document(answer.body)
-        self._known.etag = answer.headers.get("etag", self._known.etag)
+                await put_whole(remote.http, remote.absolute(places[name].uri), ProgressBody(blob, moved), {})
 
 
 def _postpone(limit: asyncio.Timeout, seconds: float) -> None:
     limit.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
-def _conversation(about: Conversation) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    if about.remote_host is not None:
-        document["remote_host"] = dump_host_port(about.remote_host)
-    if about.local_host is not None:
-        document["local_host"] = dump_host_port(about.local_host)
-    if about.smtp_meta is not None:
-        document["smtp_meta"] = dump_smtp_meta(about.smtp_meta)
-    if about.filter_output:
-        document["filter_output"] = about.filter_output
-    return document
 
 
 def _update(step: Step, first: int) -> dict[str, Any]:
@@ -356,11 +321,3 @@ def _update(step: Step, first: int) -> dict[str, Any]:
         if first:
             document["rcpt_to_list_offset"] = first
     return document
-
-
-def read_document(body: bytes) -> TransactionDocument:
-    """The transaction that a server answers with. Raises UpstreamError."""
-    try:
-        return parse_transaction(orjson.loads(body))
-    except (orjson.JSONDecodeError, InvalidDocument) as error:
-        raise UpstreamError(f"the answer is no transaction: {error}") from None

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
+import aiohttp.abc
 from yarl import URL
 
 from koukan.errors import BodyAborted, ConfigError, UpstreamError
@@ -103,8 +104,9 @@ async def exchange(
     moved_to: str | None = None
     try:
         for _ in range(REDIRECT_LIMIT + 1):
+            data = content if content is None or isinstance(content, bytes) else _SentOnce(content)
             async with http.request(
-                method, URL(url, encoded=True), data=content, headers=headers, allow_redirects=False
+                method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
             ) as response:
                 if response.status not in (307, 308) or "location" not in response.headers:
                     return Answer(response.status, response.headers, await _read(response), moved_to)
@@ -120,6 +122,22 @@ async def exchange(
             raise error.__cause__ from None
         raise UpstreamError(f"{url}: {error or type(error).__name__}") from None
     raise UpstreamError(f"{url}: more than {REDIRECT_LIMIT} redirects")
+
+
+class _SentOnce(aiohttp.AsyncIterablePayload):
+    """A streamed body that cannot begin a second time.
+
+    aiohttp repeats a PUT by itself when a connection of its pool turns out to be closed. Of a stream that was begun it would
+    send what is left: an empty body, complete, in the message's place.
+    """
+
+    _begun = False
+
+    async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
+        if self._begun:
+            raise UpstreamError("the connection was lost within an upload")
+        self._begun = True
+        await super().write_with_length(writer, content_length)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

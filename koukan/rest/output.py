@@ -15,8 +15,9 @@ from koukan.config.references import effective_sender
 from koukan.config.router import EffectiveSender, RestEndpoint
 from koukan.model import INTERNAL_ERROR, HostPort, Response, Step, StepResult, Upstream
 from koukan.model.values import parse_smtp_meta
-from koukan.rest.client import Conversation, RestUpstream, Target
+from koukan.rest.client import RestUpstream
 from koukan.rest.http import HttpClients
+from koukan.rest.remote import Conversation, Target
 
 #: hosts of one route that are tried in one attempt; as Postfix does with smtp_mx_address_limit and its default of 5
 HOST_LIMIT = 5

@@ -183,10 +183,6 @@ class Resource:
             more["local_host"] = dump_host_port(self.local_host)
         if self.mail_from is not None:
             more["mail_from"] = {}
-        if self.retry:
-            more["retry"] = {}
-        if self.notification:
-            more["notification"] = {}
         if self.echo_sender:
             more["sender"] = {}
         view = TransactionDocument(
@@ -198,6 +194,8 @@ class Resource:
             body=self._body_status(session_uri, service_uri),
             final_attempt_reason=self.final_reason,
             cancelled=self.cancelled,
+            retry=self.retry,
+            notification=self.notification,
         )
         return dump_transaction(view, **more)
 

@@ -18,8 +18,8 @@ from yarl import URL
 from koukan.errors import UpstreamError
 from koukan.model import Response
 from koukan.model.documents import TransactionDocument
-from koukan.rest.client import read_document
 from koukan.rest.http import HttpClients, exchange, joined
+from koukan.rest.remote import read_document
 
 #: seconds of one long poll
 _POLL = 20

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from koukan.errors import KoukanError
+from koukan.errors import KoukanError, UpstreamError
 from koukan.model import Body, Response
 from koukan.rest.http import Answer, Content, exchange
 
@@ -50,7 +50,7 @@ async def put_ranged(
             if not body.replayable:
                 break
             start = state.stored
-    raise UploadRefused(Response(450, f"4.4.2 {uri} lost track of the upload"))
+    raise UpstreamError(f"{uri} lost track of the upload")
 
 
 class _GoOnFrom(KoukanError):
@@ -111,4 +111,5 @@ def _accepted(uri: str, answer: Answer) -> Answer:
         raise UploadRefused(Response(552, "5.3.4 the message is too large for the next hop"))
     if answer.status == 507:
         raise UploadRefused(Response(452, "4.3.1 the next hop has no room for the message"))
-    raise UploadRefused(Response(450, f"4.4.2 {uri} answered the upload with {answer}"))
+    # Of this very upload, or of one that is there already: the transaction says which.
+    raise UpstreamError(f"{uri} answered the upload with {answer}")

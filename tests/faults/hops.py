@@ -26,10 +26,10 @@ from koukan.gateway.ingress import Ingress
 from koukan.gateway.service import GatewayService
 from koukan.model import HostPort, Mailbox, Response, Sender, SmtpMeta, Step, StepResult, Upstream
 from koukan.net.dns import Resolver
-from koukan.rest.client import Conversation as RestConversation
-from koukan.rest.client import Target
 from koukan.rest.http import HttpClients
 from koukan.rest.output import RestOutputSink
+from koukan.rest.remote import Conversation as RestConversation
+from koukan.rest.remote import Target
 from koukan.rest.server import RestServer
 from koukan.router import dispatcher as dispatching
 from koukan.router.app import Dispatcher, Ledger, Notifier, Roles, RouterService, id_maker

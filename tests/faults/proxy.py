@@ -157,8 +157,9 @@ class Proxy:
 
     async def _awake(self) -> None:
         """Returns when the server does not stand still."""
-        while (left := self._stopped_until - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(left)
+        now = asyncio.get_running_loop().time()
+        if now < self._stopped_until:
+            await asyncio.sleep(self._stopped_until - now)
 
 
 class _Peer(asyncio.Protocol):

@@ -78,7 +78,9 @@ def check(case: Case) -> list[str]:
 
 def failures(cases: Iterator[Case]) -> str:
     found = [(case, wrong) for case in cases if (wrong := check(case))]
-    return "\n".join(f"{case}\n    " + "\n    ".join(wrong) for case, wrong in found[:20]) + f"\n{len(found)}" * bool(found)
+    return "\n".join(f"{case}\n    " + "\n    ".join(wrong) for case, wrong in found[:20]) + f"\n{len(found)}" * bool(
+        found
+    )
 
 
 HOPS = [GatewayToRouter, RouterToGateway, RouterToApplication]

@@ -1,4 +1,4 @@
-"""An event loop whose time is made up: when nothing is ready, the next timer is due at once. Minutes of waiting cost nothing."""
+"""An event loop whose time is made up: when nothing is ready, the next timer is due at once, and waiting costs nothing."""
 
 from __future__ import annotations
 
@@ -59,6 +59,5 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main` in a loop of its own, with the product's clock following the loop's time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        with mock.patch("koukan.clock._read", runner.get_loop().time):
-            return runner.run(main())
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, mock.patch("koukan.clock._read", runner.get_loop().time):
+        return runner.run(main())

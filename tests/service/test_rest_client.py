@@ -14,8 +14,8 @@ from koukan.blob.bodies import BytesBody
 from koukan.dev.receiver import Receiver
 from koukan.message.bodies import ParsedBody
 from koukan.model import EsmtpParam, HostPort, Mailbox, Response, SmtpMeta, Step
-from koukan.rest import client
-from koukan.rest.client import Conversation
+from koukan.rest import remote
+from koukan.rest.remote import Conversation
 from tests.support.house import eventually
 from tests.support.oldserver import OldServer, Seen
 from tests.support.rest_client import ANN, BOB, CARL, LARGE, MESSAGE, Open, codes, deliver, failing, opener
@@ -63,7 +63,7 @@ async def test_step_by_step(open_: Open, silent_polls: int, etag: str, location:
 
 
 async def test_polls_that_are_answered_at_once_are_spaced(open_: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "POLL_SPACING", 0.4)
+    monkeypatch.setattr(remote, "POLL_SPACING", 0.4)
     async with OldServer(silent_polls=4) as server:
         started = time.monotonic()
         assert codes(await open_(server.url).step(Step(ANN))) == [250, None]
@@ -150,7 +150,7 @@ async def test_a_conflict_is_looked_at_and_the_update_said_again(open_: Open) ->
         assert [seen.headers["if-match"] for seen in server.sent("PATCH")] == ["2", "5"]
         failing(server, "PATCH", times=1000, how=412)
         assert codes(await upstream.step(Step(rcpt_to=[CARL]))) == [None, 450, None]
-        assert len(server.sent("PATCH")) == 2 + client.PATCH_TRIES
+        assert len(server.sent("PATCH")) == 2 + remote.PATCH_TRIES
 
 
 async def test_heartbeats_and_cancel(open_: Open) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from koukan.blob.bodies import BytesBody
 from koukan.model import HostPort, Mailbox, Response, Step
-from koukan.rest.client import Conversation, RestUpstream, Target
+from koukan.rest.client import RestUpstream
 from koukan.rest.http import HttpClients
+from koukan.rest.remote import Conversation, Target
 from koukan.rest.resource import Resource
 from tests.support.gateway_double import Gateway
 from tests.support.house import LOOPBACK, eventually

@@ -15,7 +15,7 @@ from koukan.chain.transaction import Route, Transaction
 from koukan.config import filters
 from koukan.config.router import RestEndpoint
 from koukan.model import HostPort, Response, StepResult, Upstream
-from koukan.rest import client
+from koukan.rest import remote
 from koukan.rest.http import HttpClients
 from koukan.rest.output import HOST_LIMIT, RestOutputSink
 from tests.support.chains import MESSAGE, make_context, make_step, make_transaction
@@ -30,7 +30,7 @@ PERMANENT = {"code": 550, "message": "5.7.1 go away"}
 
 @pytest.fixture
 async def open_(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
-    monkeypatch.setattr(client, "POLL_SPACING", 0.02)
+    monkeypatch.setattr(remote, "POLL_SPACING", 0.02)
     clients = HttpClients()
 
     def upstream(tx: Transaction, config: Mapping[str, Any] | None = None, **options: Any) -> Upstream:

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from koukan.blob.bodies import BytesBody
 from koukan.model import Mailbox, Step, StepResult
-from koukan.rest import client
-from koukan.rest.client import Conversation, RestUpstream, Target
+from koukan.rest import remote
+from koukan.rest.client import RestUpstream
 from koukan.rest.http import HttpClients
+from koukan.rest.remote import Conversation, Target
 from tests.support.oldserver import OldServer, Seen
 
 ANN = Mailbox("ann@example.net")
@@ -29,7 +30,7 @@ Open = Callable[..., RestUpstream]
 @asynccontextmanager
 async def opener(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
     """Opens transactions; polls that bring nothing are 50 ms apart instead of a second."""
-    monkeypatch.setattr(client, "POLL_SPACING", 0.05)
+    monkeypatch.setattr(remote, "POLL_SPACING", 0.05)
     clients = HttpClients()
 
     def upstream(url: str, conversation: Conversation = NOBODY, **options: Any) -> RestUpstream:
