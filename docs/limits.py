@@ -32,6 +32,7 @@ _ROOMS = {
     "auth": "SPF and DKIM",
     "blob": "Bodies in memory and on disk",
     "chain": "Filters",
+    "clock": "Time",
     "config": "Configuration files",
     "dev": "`koukan dev`, the sample sink and receiver",
     "executor": "Work that would hold up the event loop",

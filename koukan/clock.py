@@ -6,6 +6,7 @@ are as fresh as before. CLOCK_BOOTTIME goes on. Times of different processes, or
 
 from __future__ import annotations
 
+import math
 import time
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -18,3 +19,28 @@ def now() -> float:
 
 def _read() -> float:
     return time.clock_gettime(_CLOCK)
+
+
+#: seconds between two beats after which a process counts as having stood still: less than any client waits for an answer, more
+#: than an event loop is ever held up
+STANDSTILL = 20.0
+
+
+class Pulse:
+    """Notices that the process stood still (stopped, suspended, starved): whom it has to do with may have given it up."""
+
+    def __init__(self) -> None:
+        self._last = now()
+        self._woke = -math.inf
+
+    def beat(self) -> None:
+        """Called about once a second."""
+        moment = now()
+        if moment - self._last > STANDSTILL:
+            self._woke = moment
+        self._last = moment
+
+    def stood_still_since(self, moment: float) -> bool:
+        """Whether it stood still at some time after `moment`."""
+        self.beat()
+        return self._woke > moment

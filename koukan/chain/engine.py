@@ -14,7 +14,7 @@ from koukan.chain.filter import Filter, Sink
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.config.router import ChainConfig
 from koukan.errors import BodyAborted, InvalidMessage
-from koukan.model import BODY_ABORTED, INTERNAL_ERROR, Body, Mailbox, Response, Step, StepResult, Upstream
+from koukan.model import BODY_ABORTED, INTERNAL_ERROR, OUT_OF_STEP, Body, Mailbox, Response, Step, StepResult, Upstream
 
 logger = logging.getLogger("koukan.chain")
 
@@ -62,9 +62,14 @@ class ChainRun(Upstream):
         self._mail_failure: Response | None = None
         self._data_answered = False
         self._ended = False
+        #: a call of the sink has begun and did not return: what it sent, and what was answered, nobody knows
+        self._out_of_step = False
 
     async def step(self, step: Step) -> StepResult:
         begin = len(self._tx.recipients)
+        if self._out_of_step:
+            self._note_failure(step, OUT_OF_STEP, begin)
+            return StepResult.all(step, OUT_OF_STEP)
         try:
             return await self._step(step)
         except BodyAborted:
@@ -188,7 +193,9 @@ class ChainRun(Upstream):
         if not accepted and body is None and (mail is None or self._tx.recipients):
             return
         self._held_mail = None
+        self._out_of_step = True
         answers = await self._upstream.step(Step(mail, [r.mailbox for r in accepted], body))
+        self._out_of_step = False
         if answers.mail is not None:
             if answers.mail.failed:
                 self._mail_failure = answers.mail

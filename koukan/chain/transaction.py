@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, ClassVar, TypeVar
 
 from koukan.config.router import RestEndpoint
 from koukan.model import HostPort, Mailbox, Response, Sender, SmtpMeta
+
+
+def _always() -> bool:
+    return True
 
 
 class FilterOutput(ABC):
@@ -71,6 +75,9 @@ class Transaction:
     earlier_attempts: int = 0
     #: filter_output that a REST client sent along
     client_output: Mapping[str, Any] | None = None
+    #: asked by a sink right before the body goes out, and while it does: False when it must not, since it was cancelled, its
+    #: client is gone, or somebody else does it by now
+    may_send: Callable[[], bool] = _always
 
     @property
     def client_address(self) -> IPv4Address | IPv6Address | None:

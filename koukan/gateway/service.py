@@ -15,8 +15,9 @@ from koukan.logs import event
 from koukan.model import HostPort, Upstream
 from koukan.model.documents import CreateRequest, InlineBody, UpdateRequest
 from koukan.rest.problems import BadRequest, Conflict, NotFound, Unavailable
-from koukan.rest.resource import BODY, BlobWriter, Resource, check_recipients
+from koukan.rest.resource import BODY, BlobWriter, FinishedBlob, Resource, check_recipients
 from koukan.rest.service import TransactionService
+from koukan.rest.upload import is_complete
 
 logger = logging.getLogger("koukan.gateway")
 
@@ -52,7 +53,7 @@ class GatewayService(TransactionService):
         session_uri: str,
         rest_id_entropy: int = 16,
         gc_tx_ttl: float = 600,
-        gc_done_ttl: float = 10,
+        gc_done_ttl: float = 60,
         gc_interval: float = 5,
     ) -> None:
         self.session_uri = self.service_uri = session_uri.rstrip("/")
@@ -94,6 +95,8 @@ class GatewayService(TransactionService):
             mail_from=request.mail_from,
             rcpt_to=list(request.rcpt_to),
             max_recipients=MAX_RECIPIENTS,
+            patience=self._idle_ttl,
+            handed_over=True,
         )
         if isinstance(request.body, InlineBody):
             resource.body = BytesBody(request.body.content)
@@ -120,11 +123,13 @@ class GatewayService(TransactionService):
         resource = self._transaction(tx_id).resource
         if blob != BODY:
             raise NotFound("a gateway's transactions have a body and no blobs")
-        if resource.ended:
-            raise Conflict("the transaction has ended")
         writer = resource.blobs[BODY]
-        assert isinstance(writer, StreamWriter)
-        return resource, writer
+        if isinstance(writer, StreamWriter):
+            resource.expect_client()
+            return resource, writer
+        if not is_complete(writer):
+            raise Conflict("the transaction has ended")
+        return resource, FinishedBlob(writer)
 
     async def cancel(self, tx_id: str) -> None:
         transaction = self._transaction(tx_id)
@@ -142,7 +147,7 @@ class GatewayService(TransactionService):
                 if transaction.ended_at is not None:
                     if now - transaction.ended_at > self._done_ttl:
                         del self._transactions[resource.id]
-                elif resource.waits_for_client and now - resource.last_input > self._idle_ttl:
+                elif resource.client_lost(now):
                     resource.give_up(f"nothing heard from the router for {self._idle_ttl:g} s")
 
     async def finish(self, timeout: float) -> None:
@@ -230,7 +235,10 @@ class StreamWriter(BlobWriter):
 
     async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
         resource = self._resource
-        resource.last_input = clock.now()
+        resource.expect_client()
+        if resource.ended or resource.finished:
+            raise Conflict("the transaction has ended")
+        resource.heard()
         self._length = total
         if self._stream is None and last:
             resource.body = BytesBody(data)
@@ -240,6 +248,9 @@ class StreamWriter(BlobWriter):
         if last:
             self._length = self._size
             resource.touch()
+
+    def heard(self) -> None:
+        self._resource.heard()
 
     def interrupted(self) -> None:
         """A router does not come back for the rest of a body: nothing partial may be finished."""

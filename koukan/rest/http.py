@@ -104,7 +104,7 @@ async def exchange(
     moved_to: str | None = None
     try:
         for _ in range(REDIRECT_LIMIT + 1):
-            data = content if content is None or isinstance(content, bytes) else _SentOnce(content)
+            data = _SentOnce(content) if method == "PUT" and content is not None else content
             async with http.request(
                 method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
             ) as response:
@@ -124,12 +124,17 @@ async def exchange(
     raise UpstreamError(f"{url}: more than {REDIRECT_LIMIT} redirects")
 
 
-class _SentOnce(aiohttp.AsyncIterablePayload):
-    """A streamed body that cannot begin a second time.
+class _SentOnce(aiohttp.payload.Payload):
+    """A body that cannot begin a second time without being asked.
 
-    aiohttp repeats a PUT by itself when a connection of its pool turns out to be closed. Of a stream that was begun it would
-    send what is left: an empty body, complete, in the message's place.
+    aiohttp repeats a PUT by itself when a connection of its pool turns out to be closed. The server may have had the first
+    one; and of a stream that was begun aiohttp has sent what was left: an empty body, complete, in the message's place.
     """
+
+    def __init__(self, content: Content) -> None:
+        super().__init__(content)
+        self._content = content
+        self._size = len(content) if isinstance(content, bytes) else None
 
     _begun = False
 
@@ -137,7 +142,17 @@ class _SentOnce(aiohttp.AsyncIterablePayload):
         if self._begun:
             raise UpstreamError("the connection was lost within an upload")
         self._begun = True
-        await super().write_with_length(writer, content_length)
+        if isinstance(self._content, bytes):
+            await writer.write(self._content)
+            return
+        async for chunk in self._content:
+            await writer.write(chunk)
+
+    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a body is bytes")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

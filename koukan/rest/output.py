@@ -21,6 +21,9 @@ from koukan.rest.remote import Conversation, Target
 
 #: hosts of one route that are tried in one attempt; as Postfix does with smtp_mx_address_limit and its default of 5
 HOST_LIMIT = 5
+#: seconds beyond data_timeout that an attempt waits to learn what became of its message: a gateway gives up at last 600 s after
+#: the final dot (RFC 5321 §4.5.3.2.6), and whoever tries again before that may deliver twice
+SETTLE_TIMEOUT = 660
 #: port of the client address that a short circuit sets (config.md, sender remote_host)
 _SHORT_CIRCUIT_PORT = 8000
 
@@ -120,9 +123,10 @@ class RestOutput(Upstream):
             verify=options.verify if endpoint.verify is None else endpoint.verify,
             rcpt_timeout=envelope_timeout,
             data_timeout=options.data_timeout,
+            settle_timeout=SETTLE_TIMEOUT,
             chunk_size=options.chunk_size,
         )
-        return RestUpstream(self._sink.clients, target, self._conversation(route, host))
+        return RestUpstream(self._sink.clients, target, self._conversation(route, host), self._tx.may_send)
 
     def _conversation(self, route: Route, host: HostPort | None) -> Conversation:
         tx = self._tx

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -63,9 +64,40 @@ class BlobWriter(BlobView, Protocol):
         """Store the next bytes; `total` is the final length when declared, `last` completes the blob."""
         ...
 
+    def heard(self) -> None:
+        """Bytes are on their way: the client lives, however long a piece takes it."""
+        ...
+
     def interrupted(self) -> None:
         """The request broke off; the client may or may not come back."""
         ...
+
+
+class FinishedBlob(BlobWriter):
+    """A blob that is complete: it takes nothing but what is there already (upload.receive)."""
+
+    overlap_allowed = True
+
+    def __init__(self, blob: BlobView) -> None:
+        self._blob = blob
+        self.lock = asyncio.Lock()
+
+    @property
+    def size(self) -> int:
+        return self._blob.size
+
+    @property
+    def length(self) -> int | None:
+        return self._blob.length
+
+    async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
+        raise Conflict("the blob is complete")
+
+    def heard(self) -> None:
+        """Nobody waits for it."""
+
+    def interrupted(self) -> None:
+        """Nothing is lost."""
 
 
 @dataclass(eq=False, slots=True)
@@ -101,6 +133,12 @@ class Resource:
     ended: bool = False
     #: a step is under way
     busy: bool = False
+    #: seconds that its client may be silent while nothing happens without it
+    patience: float = math.inf
+    #: its body is on its way to the next hop: once it is complete nobody can call it back
+    handed_over: bool = False
+    #: the client has cancelled when that was too late for this attempt: its answer decides, and no other follows
+    cancel_asked: bool = False
     version: int = 1
     #: times: when the client was last heard, when upstream was last called
     last_input: float = field(default_factory=clock.now)
@@ -128,6 +166,7 @@ class Resource:
         """Add what a PATCH brings; an empty one is a heartbeat. Raises a Refusal."""
         if request.body is not None:
             raise BadRequest("body: upload it with PUT")
+        self.expect_client()
         if request.mail_from is not None or request.rcpt_to:
             if self.ended or self.finished:
                 raise Conflict("the transaction has ended")
@@ -142,9 +181,24 @@ class Resource:
         if not self.ended:
             self.touch()
 
-    def touch(self) -> None:
-        """The client has been heard: new version."""
+    def expect_client(self) -> None:
+        """Raises Conflict when the client comes back after it was given up, or would have been by now."""
+        if not self.ended and self.client_lost(clock.now()):
+            self.give_up(f"nothing heard from the client for {self.patience:g} s")
+        if self.timed_out:
+            raise Conflict(f"the transaction has ended: {self.patience:g} s without a sign of life")
+
+    def client_lost(self, now: float) -> bool:
+        """Only the client can go on, and has been silent for too long."""
+        return self.waits_for_client and now - self.last_input > self.patience
+
+    def heard(self) -> None:
+        """Something of the client has arrived, be it a single byte."""
         self.last_input = clock.now()
+
+    def touch(self) -> None:
+        """The client has said something: new version."""
+        self.heard()
         self.changed()
 
     def changed(self) -> None:
@@ -278,8 +332,12 @@ class Resource:
         self.wake()
 
     def cancel(self, driver: asyncio.Task[None] | None) -> bool:
-        """The client has cancelled: the attempt stops where it stands. False: too late, its outcome is known."""
-        if self.ended or self.finished:
+        """The client has cancelled: the attempt stops where it stands. False: too late, its answer decides."""
+        if self.ended:
+            return False
+        in_flight = self.busy and self.handed_over and self._body_taken and self.body is not None and self.body.complete
+        if self.finished or in_flight:
+            self.cancel_asked = True
             return False
         self.cancelled = True
         self.changed()
@@ -291,31 +349,37 @@ class Resource:
     async def drive(self, upstream: Upstream) -> None:
         """Feed upstream step by step until the attempt is finished. Always cancels what is left of it.
 
-        Raises nothing but CancelledError: an attempt whose upstream is broken ends with a temporary failure.
+        Raises nothing but CancelledError: an attempt whose upstream is broken ends with a temporary failure. After a step that
+        was not answered nothing goes upstream any more, since the two sides may no longer speak of the same.
         """
+        broken = False
         try:
             while not self.finished:
                 step = self.take_step()
                 if step is not None:
-                    result = await self._call(upstream.step(step), StepResult.all(step, INTERNAL_ERROR))
-                    self.last_input = clock.now()
-                    self.answer(result)
+                    result = None if broken else await self._call(upstream.step(step))
+                    if result is None and not broken:
+                        broken = True
+                        await self._call(upstream.cancel())
+                    self.heard()
+                    self.answer(StepResult.all(step, INTERNAL_ERROR) if result is None else result)
                 elif self._heartbeat_due:
                     self._heartbeat_due = False
-                    await self._call(upstream.heartbeat(), None)
+                    await self._call(upstream.heartbeat())
                 else:
                     await self._woken()
         finally:
-            await self._call(upstream.cancel(), None)
+            if not broken:
+                await self._call(upstream.cancel())
 
-    async def _call(self, called: Awaitable[Result], broken: Result) -> Result:
-        """What a call upstream answers; `broken` when it raises, which would be a bug of its own."""
+    async def _call(self, called: Awaitable[Result]) -> Result | None:
+        """What a call upstream answers; None when it raises, which would be a bug of its own."""
         self.busy = True
         try:
             return await called
         except Exception:
             logger.exception("%s: internal error in an upstream", self.id)
-            return broken
+            return None
         finally:
             self.busy = False
             self.last_output = clock.now()

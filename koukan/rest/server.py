@@ -21,7 +21,7 @@ from koukan.listener import HttpListener
 from koukan.model import HostPort
 from koukan.model.documents import parse_create, parse_update
 from koukan.rest.problems import BadRequest, Moved, PreconditionFailed, Refusal, StorageFull, Unavailable
-from koukan.rest.resource import BODY, Resource
+from koukan.rest.resource import BODY, BlobWriter, Resource
 from koukan.rest.service import TransactionService
 from koukan.rest.upload import content_range, header_number, parse_upload, receive
 
@@ -126,7 +126,7 @@ class RestServer:
         upload = parse_upload(request.headers)
         resource, writer = await self._service.open_blob(request.match_info["id"], request.match_info.get("blob", BODY))
         try:
-            await receive(writer, upload, self._slices(request), self._service.max_message_size)
+            await receive(writer, upload, self._slices(request, writer), self._service.max_message_size)
         except (TimeoutError, ClientError, ConnectionError, web.RequestPayloadError) as error:
             writer.interrupted()
             raise BadRequest(f"the upload broke off: {error or type(error).__name__}") from None
@@ -178,7 +178,7 @@ class RestServer:
         await resource.wait(lambda: not resource.unanswered, timeout)
         return {"preference-applied": f"wait={timeout}"}
 
-    async def _slices(self, request: web.Request) -> AsyncIterator[bytes]:
+    async def _slices(self, request: web.Request, writer: BlobWriter) -> AsyncIterator[bytes]:
         """The request's bytes in pieces; a small body is one piece."""
         pending = bytearray()
         content = request.content
@@ -187,6 +187,7 @@ class RestServer:
                 chunk = await content.readany()
             if not chunk:
                 break
+            writer.heard()
             if not pending and content.at_eof():
                 yield chunk
                 return

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from koukan.rest.problems import BadRequest, NotFound, RangeRefused, TooLarge
-from koukan.rest.resource import BlobWriter
+from koukan.rest.resource import BlobView, BlobWriter
 
 #: digits of a number in a header; Python makes an error of its own of numbers with thousands of them
 _DIGITS = 18
@@ -64,6 +64,9 @@ async def receive(writer: BlobWriter, upload: Upload, chunks: AsyncIterator[byte
     if upload.finalize:
         await _finalize(writer, upload)
         return
+    if is_complete(writer):
+        await _repeated(writer, upload, chunks)
+        return
     _admit(writer, upload, limit)
     # One chunk is held back, so that the last one can complete the blob in the same write.
     position, held = upload.first, b""
@@ -81,6 +84,23 @@ def content_range(writer: BlobWriter) -> str | None:
     if writer.size == 0:
         return None
     return f"bytes 0-{writer.size - 1}/{'*' if writer.length is None else writer.length}"
+
+
+def is_complete(blob: BlobView) -> bool:
+    """All of a blob has been uploaded."""
+    return blob.length is not None and blob.size == blob.length
+
+
+async def _repeated(writer: BlobWriter, upload: Upload, chunks: AsyncIterator[bytes]) -> None:
+    """An upload of what is there: its client did not hear the answer. Raises RangeRefused for anything else."""
+    end, total = upload.first, None if upload.unsized else upload.total
+    if total in (None, writer.length):
+        async for chunk in chunks:
+            end += len(chunk)
+            if end > writer.size:
+                break
+    if total not in (None, writer.length) or end > writer.size or (upload.ends and end != writer.size):
+        raise _refused(writer, f"the blob is complete, it has {writer.length} bytes")
 
 
 def _admit(writer: BlobWriter, upload: Upload, limit: int) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from koukan import clock, metrics
@@ -73,6 +74,7 @@ class Dispatcher:
         #: nothing new is begun
         self.draining = False
         self._busy = 0
+        self._pulse = clock.Pulse()
 
     def bind(self, roles: Roles) -> None:
         """Roles come after the dispatcher: their chains end in exploders that keep through it."""
@@ -93,9 +95,20 @@ class Dispatcher:
     def start(self, delivery: Delivery) -> None:
         """Run a transaction in the background."""
         self.deliveries[delivery.resource.id] = delivery
+        delivery.tx.may_send = partial(self._may_send, delivery)
         self._busy += 1
         delivery.task = self.background(self._run(delivery))
         metrics.INFLIGHT.set(len(self.deliveries))
+
+    def _may_send(self, delivery: Delivery) -> bool:
+        """Whether a body may go out now. From then on nobody can call it back."""
+        resource = delivery.resource
+        # In the time that this process stood still, a client that waits has gone, and a lease has gone to somebody else.
+        client_gone = delivery.work is None and self._pulse.stood_still_since(resource.last_input)
+        if resource.cancelled or self._store.fenced or client_gone:
+            return False
+        resource.handed_over = True
+        return True
 
     def background(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that is waited for when the process stops."""
@@ -164,7 +177,11 @@ class Dispatcher:
         resource = delivery.resource
         work.body = resource.body
         responses = _responses(resource)
-        outcome = self._ledger.conclude(work, responses, cancelled=resource.cancelled, timed_out=resource.timed_out)
+        if resource.timed_out and not resource.cancelled:
+            # What is durable waits for its bytes as it does after a crash: another request may bring them.
+            outcome = Outcome(None, retry_in=0)
+        else:
+            outcome = self._ledger.conclude(work, responses, cancelled=resource.cancelled)
         if await self._ledger.finish(work, responses, outcome, resource.version + 1):
             self.queued.set()
         else:
@@ -196,6 +213,7 @@ class Dispatcher:
         """Look at every transaction once a second: silent clients, heartbeats upstream, what is done for good."""
         while True:
             await asyncio.sleep(TICK)
+            self._pulse.beat()
             now = clock.now()
             for delivery in list(self.deliveries.values()):
                 self._look_at(delivery, now)
@@ -207,8 +225,8 @@ class Dispatcher:
                 self._forget(delivery)
             return
         handler = delivery.role.chain.config.output_handler
-        if resource.waits_for_client and now - resource.last_input > handler.downstream_timeout:
-            resource.give_up(f"nothing heard from the client for {handler.downstream_timeout:g} s")
+        if resource.client_lost(now):
+            resource.give_up(f"nothing heard from the client for {resource.patience:g} s")
         elif not resource.busy and now - resource.last_output > handler.upstream_refresh:
             resource.heartbeat()
 
@@ -227,6 +245,7 @@ class Dispatcher:
             remote_host=tx.remote_host,
             local_host=tx.local_host,
             smtp_meta=tx.smtp_meta,
+            may_send=tx.may_send,
         )
         return ExploderChild(role, child, role.chain.open(child), mailbox)
 

@@ -22,7 +22,6 @@ _MAIL_OK = Response(250, "2.1.0 MAIL ok (exploder noop)")
 _RCPT_KEPT = Response(250, "2.1.5 RCPT ok (store&forward)")
 _DATA_KEPT = Response(250, "2.6.0 DATA ok (store&forward)")
 _RCPT_TIMEOUT = Response(450, "4.4.2 the next hop did not answer RCPT in time")
-_DATA_TIMEOUT = Response(450, "4.4.2 the next hop did not answer the data in time")
 _NOT_KEPT = Response(451, "4.3.0 the message could not be stored, try again later")
 _RCPT_FIRST = Response(503, "5.5.1 RCPT first")
 
@@ -115,9 +114,8 @@ class Exploder(Upstream):
         return result
 
     async def heartbeat(self) -> None:
-        for leg in self._legs:
-            if leg.live and leg.task is None:
-                await leg.child.upstream.heartbeat()
+        # At once: a next hop that is slow with its answer must not be the death of the others.
+        await asyncio.gather(*(leg.child.upstream.heartbeat() for leg in self._legs if leg.live and leg.task is None))
 
     async def cancel(self) -> None:
         """End every child that was not settled; what was kept belongs to the router by now."""
@@ -169,7 +167,8 @@ class Exploder(Upstream):
     async def _settle(self, body: Body, accepted: Sequence[_Leg]) -> Response:
         answers = [self._shown(leg) for leg in accepted]
         first = answers[0]
-        same = len({answer.code // 100 for answer in answers}) == 1
+        silent = not self._sink.msa and any(leg.data is None for leg in accepted)
+        same = len({answer.code // 100 for answer in answers}) == 1 and not silent
         answer = first if same else _DATA_KEPT
         if same and len(self._legs) > 1:
             answer = Response(first.code, f"{first.message} (Exploder same response)")
@@ -186,8 +185,11 @@ class Exploder(Upstream):
         """What the client would hear if this were the only recipient."""
         if self._sink.msa and leg.rcpt.temporary:
             return _DATA_KEPT
-        data = leg.data or _DATA_TIMEOUT
-        return _DATA_KEPT if self._sink.msa and data.temporary else data
+        # Whether a next hop that is silent has taken the message nobody knows. The attempt goes on and its answer counts: a
+        # client that was told to come again would bring what may have been delivered.
+        if leg.data is None or (self._sink.msa and leg.data.temporary):
+            return _DATA_KEPT
+        return leg.data
 
     async def _keep(self, body: Body, legs: Sequence[_Leg]) -> bool:
         kept = [Kept(leg.child, leg.rcpt, leg.data, leg.task) for leg in legs]

@@ -19,8 +19,9 @@ from koukan.message.builder import BlobSource, parse_spec
 from koukan.model import Body, Response
 from koukan.model.documents import BuilderBody, CreateRequest, InlineBody, ReuseBody, UpdateRequest
 from koukan.rest.problems import BadRequest, Conflict, Moved, NotFound, TooLarge, Unavailable
-from koukan.rest.resource import BODY, BlobSize, BlobView, BlobWriter, Resource, check_recipients
+from koukan.rest.resource import BODY, BlobSize, BlobView, BlobWriter, FinishedBlob, Resource, check_recipients
 from koukan.rest.service import TransactionService
+from koukan.rest.upload import is_complete
 from koukan.router.dispatcher import Delivery, Dispatcher
 from koukan.router.roles import Role
 from koukan.router.uploads import DurableWriter, SpoolWriter, StoreWriter
@@ -99,6 +100,7 @@ class RouterService(TransactionService):
             rcpt_to=list(request.rcpt_to),
             max_recipients=self._config.max_recipients,
             attempt_count=1,
+            patience=role.chain.config.output_handler.downstream_timeout,
         )
         if interactive:
             await self._interactive_body(resource, sender, request)
@@ -291,22 +293,33 @@ class RouterService(TransactionService):
     async def open_blob(self, tx_id: str, blob: str) -> tuple[Resource, BlobWriter]:
         delivery = self._dispatcher.deliveries.get(tx_id)
         if delivery is not None:
-            if delivery.resource.cancelled:
-                raise Conflict("the transaction has been cancelled")
-            if delivery.resource.ended:
-                raise Conflict("the transaction has ended")
-            writer = _named(delivery.resource, blob)
-            if isinstance(writer, BlobState):  # of a queued transaction: complete, but a client may not know
-                writer = StoreWriter(self._store, tx_id, blob, writer)
-            if not isinstance(writer, (SpoolWriter, StoreWriter)):
-                raise Conflict(f"blob {blob!r} came with the create request")
-            return delivery.resource, writer
+            return delivery.resource, self._writer(delivery.resource, blob)
         stored = await self._stored(tx_id)
         resource = self._view(stored)
         _named(resource, blob)
-        if stored.final_reason is not None or stored.cancelled:
-            raise Conflict("the transaction has ended")
+        if stored.final_reason is not None:
+            if stored.cancelled or blob not in stored.blobs or not stored.blobs[blob].complete:
+                raise Conflict("the transaction has ended")
+            return resource, FinishedBlob(stored.blobs[blob])
         return resource, StoreWriter(self._store, tx_id, blob, stored.blobs[blob])
+
+    def _writer(self, resource: Resource, blob: str) -> BlobWriter:
+        """The receiving end of an upload into a transaction that this process attempts, or has just attempted."""
+        writer = _named(resource, blob)
+        if isinstance(writer, SpoolWriter):
+            if not isinstance(writer, DurableWriter):
+                resource.expect_client()
+            if not resource.cancelled:
+                return writer
+        elif resource.ended and isinstance(writer, BlobSize) and is_complete(writer):
+            return FinishedBlob(writer)
+        elif isinstance(writer, BlobState):  # of a queued transaction: complete, but a client may not know
+            return StoreWriter(self._store, resource.id, blob, writer)
+        if resource.cancelled:
+            raise Conflict("the transaction has been cancelled")
+        if resource.ended:
+            raise Conflict("the transaction has ended")
+        raise Conflict(f"blob {blob!r} came with the create request")
 
     async def cancel(self, tx_id: str) -> None:
         delivery = self._dispatcher.deliveries.get(tx_id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from koukan import clock
 from koukan.blob.spool import SpooledBody
 from koukan.errors import StoreError
+from koukan.rest.problems import Conflict
 from koukan.rest.resource import BODY, BlobWriter, Resource
 from koukan.storage.store import BlobState, Store
 
@@ -32,37 +32,62 @@ class SpoolWriter(BlobWriter):
         return self._spool.size if self._spool.complete else self._length
 
     async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
+        """Raises Conflict when the attempt has ended meanwhile: nobody reads the rest."""
+        resource = self._resource
+        resource.expect_client()
+        if resource.ended or resource.finished:
+            raise Conflict("the transaction has ended")
+        self._grow(data, total=total, last=last)
+
+    def _grow(self, data: bytes, *, total: int | None, last: bool) -> None:
         resource = self._resource
         self._length = total
         if data:
             self._spool.append(data)
         if last:
             self._spool.finish()
-        resource.last_input = clock.now()
+        resource.heard()
         started = self._name == BODY and resource.body is None and not resource.ended
         if started:
             resource.body = self._spool
         if last or started:
             resource.touch()
 
+    def heard(self) -> None:
+        self._resource.heard()
+
     def interrupted(self) -> None:
         """The client may come back and send the rest; if it does not, its silence ends the attempt."""
 
 
 class DurableWriter(SpoolWriter):
-    """The same for a durable transaction: in the database first, then where the attempt reads it."""
+    """The same for a durable transaction: in the database first, then where the attempt reads it.
+
+    The attempt may end meanwhile; the transaction goes on waiting for its bytes, as it does after a crash.
+    """
 
     def __init__(self, resource: Resource, name: str, spool: SpooledBody, store: Store) -> None:
         super().__init__(resource, name, spool)
         self._store = store
+        self._state = BlobState(0, None)
+
+    @property
+    def size(self) -> int:
+        return self._state.size
+
+    @property
+    def length(self) -> int | None:
+        return self._state.length
 
     async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
-        length = self.size + len(data) if last else total
-        end = self.size + len(data)
-        stored = await self._store.append(self._resource.id, self._name, self.size, data, length)
-        if stored.size < end or (last and not stored.complete):
-            raise StoreError(f"{self._resource.id}: the stored blob {self._name!r} has another state")
-        await super().append(data, total=total, last=last)
+        resource, end = self._resource, self.size + len(data)
+        if resource.cancelled:
+            raise Conflict("the transaction has been cancelled")
+        self._state = await self._store.append(resource.id, self._name, self.size, data, end if last else total)
+        if self._state.size < end or (last and not self._state.complete):
+            raise StoreError(f"{resource.id}: the stored blob {self._name!r} has another state")
+        if not resource.ended and not resource.timed_out:
+            self._grow(data, total=total, last=last)
 
 
 class StoreWriter(BlobWriter):
@@ -88,6 +113,9 @@ class StoreWriter(BlobWriter):
     async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
         length = self.size + len(data) if last else total
         self._state = await self._store.append(self._tx_id, self._name, self.size, data, length)
+
+    def heard(self) -> None:
+        """Nobody waits for it."""
 
     def interrupted(self) -> None:
         """What is stored is stored; the client goes on from there."""

@@ -117,6 +117,7 @@ class SmtpUpstream(Upstream):
         if used:
             rset = answers.pop(0)
             if rset.failed:
+                self._drop()
                 raise ConnectionBroken(f"RSET was answered {rset}")
         result.mail = answers.pop(0)
         result.rcpt = [*answers, *[_ONE_LMTP_RECIPIENT] * (len(rcpts) - len(taken))]

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 
 from koukan import metrics
 from koukan.blob.progress import ProgressBody
-from koukan.model import INTERNAL_ERROR, Body, HostPort, Mailbox, Response, SmtpMeta, Step, StepResult, Upstream
+from koukan.model import (
+    INTERNAL_ERROR,
+    OUT_OF_STEP,
+    Body,
+    HostPort,
+    Mailbox,
+    Response,
+    SmtpMeta,
+    Step,
+    StepResult,
+    Upstream,
+)
 from koukan.smtp.commands import MAIL_PARAMS, RCPT_PARAMS, parse_path
 from koukan.smtp.incoming import MessageTooLarge, receive_message
 
@@ -29,6 +40,9 @@ _TOO_MANY_RECIPIENTS = Response(452, "4.5.3 too many recipients")
 _TOO_BIG = Response(552, "5.3.4 message size exceeds fixed maximum message size")
 _NO_ANSWER = Response(450, "4.4.2 no answer in time, try again later")
 _DATA_NO_ANSWER = Response(451, "4.4.2 no answer in time, try again later")
+
+#: seconds beyond its own limits that an upstream gets for its verdict: on the way there is what it has learned of the others
+UPSTREAM_GRACE = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,8 @@ class MailTransaction:
         self._accepted = 0
         #: why nothing that follows can succeed: of MAIL, or of recipients as long as none is accepted
         self._failure: Response | None = None
+        #: a step has begun upstream and did not come to its answers
+        self._out_of_step = False
 
     @property
     def open(self) -> bool:
@@ -110,6 +126,8 @@ class MailTransaction:
 
     def refuses_data(self) -> Response | None:
         """Why DATA cannot come now; None when it can."""
+        if self._out_of_step:
+            return OUT_OF_STEP
         if self._accepted:
             return None
         if self._failure is not None:
@@ -140,22 +158,30 @@ class MailTransaction:
         return (await self._step(Step(body=body))).data or INTERNAL_ERROR
 
     async def _step(self, step: Step) -> StepResult:
-        """One step upstream; silence and trouble are temporary failures."""
+        """One step upstream; silence and trouble are temporary failures, after which nothing succeeds."""
         config = self._listener.config
         upstream = self._upstream
         assert upstream is not None  # since MAIL
-        seconds = config.rcpt_timeout if step.body is None else config.data_timeout
+        if self._out_of_step:
+            return StepResult.all(step, OUT_OF_STEP)
+        self._out_of_step = True
+        seconds = UPSTREAM_GRACE + (config.rcpt_timeout if step.body is None else config.data_timeout)
         try:
             async with asyncio.timeout(seconds) as limit:
                 if step.body is not None and not step.body.complete:
                     # A long message is no silence: the time for its answer begins when all of it is sent.
                     step.body = ProgressBody(step.body, partial(_postpone, limit, seconds))
-                return await upstream.step(step)
+                result = await upstream.step(step)
         except TimeoutError:
-            return StepResult.all(step, _NO_ANSWER if step.body is None else _DATA_NO_ANSWER)
+            failure = _NO_ANSWER if step.body is None else _DATA_NO_ANSWER
         except Exception:
             logger.exception("internal error in an SMTP transaction")
-            return StepResult.all(step, INTERNAL_ERROR)
+            failure = INTERNAL_ERROR
+        else:
+            self._out_of_step = False
+            return result
+        self._cancel_upstream()
+        return StepResult.all(step, failure)
 
     def _reopen(self, held: Mailbox) -> None:
         """MAIL failed upstream: that transaction is over, another recipient begins a new one."""
@@ -163,6 +189,7 @@ class MailTransaction:
         if self._conversation is not None:
             self._upstream = self._listener.open_upstream(self._conversation)
             self._held_mail = held
+            self._out_of_step = False
 
     def _cancel_upstream(self) -> None:
         if self._upstream is not None:
@@ -171,6 +198,7 @@ class MailTransaction:
     def _forget(self) -> None:
         self._upstream = self._held_mail = self._conversation = self._failure = None
         self._recipients = self._accepted = 0
+        self._out_of_step = False
 
 
 def _postpone(limit: asyncio.Timeout, seconds: float) -> None:

@@ -16,6 +16,7 @@ from koukan.config.gateway import SmtpServiceConfig
 from koukan.dev.files import prepare
 from koukan.errors import BodyAborted
 from koukan.model import HostPort, Response, Step, StepResult, Upstream
+from koukan.smtp import transaction
 from koukan.smtp.server import SmtpListener
 from koukan.smtp.transaction import Conversation
 from tests.support.house import eventually
@@ -294,7 +295,8 @@ async def test_a_client_that_vanishes_within_its_message_leaves_nothing_finished
     assert server.transactions[0].body is None
 
 
-async def test_silence_upstream_is_a_temporary_failure(servers: Any) -> None:
+async def test_silence_upstream_is_a_temporary_failure(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "UPSTREAM_GRACE", 0)
     server = await servers(data_timeout=0.2)
     server.hang = True
     async with Dialogue.open(server.address) as client:
