@@ -120,6 +120,8 @@ async def exchange(
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if isinstance(error.__cause__, BodyAborted):
             raise error.__cause__ from None
+        # aiohttp's error refers to itself by its traceback, and to us: what we hold would stay until the next collection.
+        content = replay = data = None
         raise UpstreamError(f"{url}: {error or type(error).__name__}") from None
     raise UpstreamError(f"{url}: more than {REDIRECT_LIMIT} redirects")
 
@@ -132,7 +134,7 @@ class _SentOnce(aiohttp.payload.Payload):
     """
 
     def __init__(self, content: Content) -> None:
-        super().__init__(content)
+        super().__init__(None)
         self._content = content
         self._size = len(content) if isinstance(content, bytes) else None
 
@@ -142,10 +144,11 @@ class _SentOnce(aiohttp.payload.Payload):
         if self._begun:
             raise UpstreamError("the connection was lost within an upload")
         self._begun = True
-        if isinstance(self._content, bytes):
-            await writer.write(self._content)
+        content, self._content = self._content, b""
+        if isinstance(content, bytes):
+            await writer.write(content)
             return
-        async for chunk in self._content:
+        async for chunk in content:
             await writer.write(chunk)
 
     async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:

@@ -95,16 +95,15 @@ class Dispatcher:
     def start(self, delivery: Delivery) -> None:
         """Run a transaction in the background."""
         self.deliveries[delivery.resource.id] = delivery
-        delivery.tx.may_send = partial(self._may_send, delivery)
+        delivery.tx.may_send = partial(self._may_send, delivery.resource, interactive=delivery.work is None)
         self._busy += 1
         delivery.task = self.background(self._run(delivery))
         metrics.INFLIGHT.set(len(self.deliveries))
 
-    def _may_send(self, delivery: Delivery) -> bool:
+    def _may_send(self, resource: Resource, *, interactive: bool) -> bool:
         """Whether a body may go out now. From then on nobody can call it back."""
-        resource = delivery.resource
         # In the time that this process stood still, a client that waits has gone, and a lease has gone to somebody else.
-        client_gone = delivery.work is None and self._pulse.stood_still_since(resource.last_input)
+        client_gone = interactive and self._pulse.stood_still_since(resource.last_input)
         if resource.cancelled or self._store.fenced or client_gone:
             return False
         resource.handed_over = True
