@@ -37,8 +37,8 @@ class GatewayListenerConfig(ConfigModel):
     """How often transactions are looked at, whether they are idle or done."""
     gc_tx_ttl: Seconds = 600
     """Idle time after which an unfinished transaction is cancelled and forgotten."""
-    gc_done_ttl: Seconds = 60
-    """How long a finished transaction can still be read by its router, which looks for up to 35 s when it heard no answer."""
+    gc_done_ttl: Seconds = 120
+    """How long a finished transaction can still be read: a router that heard no answer asks within 35 s, and then again."""
     chunk_size: PieceSize = 256 * 1024
     """Slice of an upload that is handed on at a time, and that each upload takes in memory."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset({"gc_blob_ttl"})

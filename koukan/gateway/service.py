@@ -28,6 +28,9 @@ MAX_MESSAGE_SIZE = 1024 * 1024 * 1024
 #: recipients of one transaction; RFC 5321 §4.5.3.1.8 asks for at least 100
 MAX_RECIPIENTS = 1000
 
+#: finished transactions that routers may still ask about, a kilobyte or two each; beyond it the oldest are forgotten early
+MAX_FINISHED = 20_000
+
 #: opens the SMTP side for a sender tag and the host to connect to; None when there is no such tag
 OpenUpstream = Callable[[str, HostPort | None], Upstream | None]
 
@@ -53,7 +56,7 @@ class GatewayService(TransactionService):
         session_uri: str,
         rest_id_entropy: int = 16,
         gc_tx_ttl: float = 600,
-        gc_done_ttl: float = 60,
+        gc_done_ttl: float = 120,
         gc_interval: float = 5,
     ) -> None:
         self.session_uri = self.service_uri = session_uri.rstrip("/")
@@ -142,11 +145,13 @@ class GatewayService(TransactionService):
         while True:
             await asyncio.sleep(self._interval)
             now = clock.now()
+            surplus = len(self._transactions) - self._busy - MAX_FINISHED
             for transaction in list(self._transactions.values()):
                 resource = transaction.resource
                 if transaction.ended_at is not None:
-                    if now - transaction.ended_at > self._done_ttl:
+                    if surplus > 0 or now - transaction.ended_at > self._done_ttl:
                         del self._transactions[resource.id]
+                        surplus -= 1
                 elif resource.client_lost(now):
                     resource.give_up(f"nothing heard from the router for {self._idle_ttl:g} s")
 

@@ -7,12 +7,12 @@ answer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from koukan.blob.bodies import BytesBody
 from koukan.chain.filter import Context
@@ -22,6 +22,7 @@ from koukan.config.filters import Exploder, FilterOptions, RestOutput
 from koukan.config.gateway import SmtpServiceConfig
 from koukan.config.router import ChainConfig, RestEndpoint, RouterConfig
 from koukan.dev.receiver import ReceivedTransaction, Receiver
+from koukan.gateway import ingress as receiving
 from koukan.gateway.ingress import Ingress
 from koukan.gateway.service import GatewayService
 from koukan.model import HostPort, Mailbox, Response, Sender, SmtpMeta, Step, StepResult, Upstream
@@ -158,6 +159,11 @@ class Hop(ABC):
 
     async def run(self, addresses: Sequence[str]) -> Told:
         """The whole story, until everything is quiet."""
+        # Background loops look less often than they do: their looks would be most of the cost of a case.
+        with mock.patch.object(dispatching, "TICK", 15.0), mock.patch.object(receiving, "_TICK", 15.0):
+            return await self._run(addresses)
+
+    async def _run(self, addresses: Sequence[str]) -> Told:
         self.proxy = Proxy(HostPort("", 0), self.faults)
         async with self.proxy:
             self.proxy.target = await self.start()
@@ -346,14 +352,3 @@ class RouterToApplication(RouterToServer):
     @property
     def busy(self) -> bool:
         return False
-
-
-@contextlib.asynccontextmanager
-async def coarse_wheels() -> AsyncIterator[None]:
-    """Background loops look less often: their looks are most of the cost of a case."""
-    before = dispatching.TICK
-    dispatching.TICK = 15.0
-    try:
-        yield
-    finally:
-        dispatching.TICK = before
