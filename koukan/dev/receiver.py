@@ -123,10 +123,15 @@ class Receiver:
 
     async def _put_body(self, request: web.Request) -> web.StreamResponse:
         received = self._find(request)
-        received.body = await _whole(request)
-        received.version += 1
-        self._keep(received)
-        self._arrived(received)
+        content = await _whole(request)
+        if received.cancelled:
+            raise web.HTTPConflict(text="the transaction has been cancelled")
+        # A router that heard no answer may send it again: it arrives once.
+        if received.body is None:
+            received.body = content
+            received.version += 1
+            self._keep(received)
+            self._arrived(received)
         return _empty()
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:

@@ -25,7 +25,8 @@ from koukan.dev.receiver import ReceivedTransaction, Receiver
 from koukan.gateway import ingress as receiving
 from koukan.gateway.ingress import Ingress
 from koukan.gateway.service import GatewayService
-from koukan.model import HostPort, Mailbox, Response, Sender, SmtpMeta, Step, StepResult, Upstream
+from koukan.message.bodies import ParsedBody
+from koukan.model import Body, HostPort, Mailbox, Response, Sender, SmtpMeta, Step, StepResult, Upstream
 from koukan.net.dns import Resolver
 from koukan.rest.http import HttpClients
 from koukan.rest.output import RestOutputSink
@@ -289,21 +290,23 @@ class RouterToServer(Hop):
     """A router's rest_output, and whatever it sends to."""
 
     url = "senders/router/transactions"
-    options: Mapping[str, Any] = {}
+
+    def body(self) -> Body:
+        return BytesBody(MESSAGE)
 
     async def converse(self, addresses: Sequence[str]) -> Told:
         context = Context(RouterConfig.model_validate(_router_document(self.proxy.address)))
         sink = RestOutputSink(RestOutput(filter="rest_output"), context, self.clients)
         tx = Transaction("1-test", Sender("ingress"))
         endpoint = RestEndpoint(name="next", endpoint=f"http://{self.proxy.address}/{self.url}", sender="x", tag="out")
-        tx.route = Route(endpoint, (HostPort(LOOPBACK, 25),), self.options)
+        tx.route = Route(endpoint, (HostPort(LOOPBACK, 25),))
         upstream = sink.open(tx)
         try:
             envelope = await upstream.step(Step(ANN, [Mailbox(address) for address in addresses]))
             codes = [answer.code for answer in envelope.rcpt]
             told = Told(dict(zip(addresses, codes, strict=True)), None)
             if any(code < 300 for code in codes):
-                answer = (await upstream.step(Step(body=BytesBody(MESSAGE)))).data
+                answer = (await upstream.step(Step(body=self.body()))).data
                 told.data = None if answer is None else answer.code
         finally:
             await upstream.cancel()
@@ -344,6 +347,9 @@ class RouterToApplication(RouterToServer):
         return self.receiver.address
 
     def _arrived(self, received: ReceivedTransaction) -> None:
+        if received.message is not None:
+            assert received.blobs == {"file": b"attached"}
+        assert received.body == MESSAGE
         self.next_hop.delivered.update(mailbox["m"] for mailbox in received.envelope["rcpt_to"])
 
     async def stop(self) -> None:
@@ -352,3 +358,11 @@ class RouterToApplication(RouterToServer):
     @property
     def busy(self) -> bool:
         return False
+
+
+class RouterToParsingApplication(RouterToApplication):
+    """The same with the message parsed, and a file in it."""
+
+    def body(self) -> Body:
+        spec = {"parts": {"content_type": "text/plain", "content": {"create_id": "file"}}}
+        return ParsedBody(BytesBody(MESSAGE), spec, {"file": BytesBody(b"attached")})

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 import pytest
 
 from koukan.model import Response
-from tests.faults.hops import GatewayToRouter, Hop, NextHop, RouterToApplication, RouterToGateway, recipients
+from tests.faults.hops import (
+    GatewayToRouter,
+    Hop,
+    NextHop,
+    RouterToApplication,
+    RouterToGateway,
+    RouterToParsingApplication,
+    recipients,
+)
 from tests.faults.proxy import Fault, Kind
 from tests.faults.virtual import run
 
@@ -45,7 +53,7 @@ class Case:
 
     def remains(self, data: int | None) -> bool:
         """The one exchange: nobody could be asked any more what became of the message."""
-        upload = self.rcpts if self.hop is GatewayToRouter else 1
+        upload = {GatewayToRouter: self.rcpts, RouterToParsingApplication: 3}.get(self.hop, 1)
         out_of_reach = any(n > upload and f.kind is Kind.STOPPED and f.seconds > 300 for n, f in self.faults.items())
         return out_of_reach and data is not None and 400 <= data < 500
 
@@ -91,7 +99,7 @@ def failures(cases: Iterator[Case]) -> str:
     )
 
 
-HOPS = [GatewayToRouter, RouterToGateway, RouterToApplication]
+HOPS = [GatewayToRouter, RouterToGateway, RouterToApplication, RouterToParsingApplication]
 
 
 @pytest.mark.parametrize("behind", NEXT_HOPS)
