@@ -104,7 +104,7 @@ async def exchange(
     moved_to: str | None = None
     try:
         for _ in range(REDIRECT_LIMIT + 1):
-            data = _SentOnce(content) if method == "PUT" and content is not None else content
+            data = SentOnce(content) if method == "PUT" and content is not None else content
             async with http.request(
                 method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
             ) as response:
@@ -126,7 +126,7 @@ async def exchange(
     raise UpstreamError(f"{url}: more than {REDIRECT_LIMIT} redirects")
 
 
-class _SentOnce(aiohttp.payload.Payload):
+class SentOnce(aiohttp.payload.Payload):
     """A body that cannot begin a second time without being asked.
 
     aiohttp repeats a PUT by itself when a connection of its pool turns out to be closed. The server may have had the first

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -59,14 +59,15 @@ class NextHop:
 
     answers: Mapping[str, Response] = field(default_factory=dict)
     seconds: float = 0
-    rcpt_seconds: float = 0
+    #: called when the body is there, before it is taken
+    before_body: Callable[[], None] = lambda: None
     delivered: Counter[str] = field(default_factory=Counter)
     pending: set[asyncio.Task[None]] = field(default_factory=set)
 
     interactive = False
 
     def open(self, tx: Transaction) -> Upstream:
-        return _Delivery(self)
+        return _Delivery(self, tx.may_send)
 
     def answer(self, name: str) -> Response:
         return self.answers.get(name, Response(250, f"2.0.0 {name}"))
@@ -75,21 +76,24 @@ class NextHop:
 class _Delivery(Upstream):
     """One transaction at the next hop."""
 
-    def __init__(self, hop: NextHop) -> None:
+    def __init__(self, hop: NextHop, may_send: Callable[[], bool] = lambda: True) -> None:
         self._hop = hop
+        self._may_send = may_send
         self._accepted: list[str] = []
 
     async def step(self, step: Step) -> StepResult:
         hop, result = self._hop, StepResult()
         if step.mail_from is not None:
             result.mail = hop.answer("mail")
-        if step.rcpt_to and hop.rcpt_seconds:
-            await asyncio.sleep(hop.rcpt_seconds)
         for mailbox in step.rcpt_to:
             result.rcpt.append(hop.answer(mailbox.address))
             if result.rcpt[-1].ok:
                 self._accepted.append(mailbox.address)
         if step.body is not None:
+            hop.before_body()
+            if not self._may_send():
+                result.data = Response(451, "4.3.0 held back")
+                return result
             async for _ in step.body.chunks():
                 pass
             delivering = asyncio.ensure_future(self._deliver())
@@ -218,7 +222,7 @@ class GatewayToRouter(Hop):
 
     async def converse(self, addresses: Sequence[str]) -> Told:
         listener = _Listener(self.ingress, self.clients, f"http://{self.proxy.address}/senders/ingress/transactions")
-        transaction: Any = MailTransaction(listener)  # type: ignore[arg-type]
+        transaction: Any = MailTransaction(listener)
         conversation = Conversation(HostPort("192.0.2.1", 2525), None, SmtpMeta("client.example", True, False, None))
         assert (await transaction.mail("FROM:<ann@example.net>", conversation)).ok
         told = Told({address: (await transaction.rcpt(f"TO:<{address}>")).code for address in addresses}, None)

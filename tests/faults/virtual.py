@@ -56,6 +56,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._leaping.now
 
+    def leap(self, seconds: float) -> None:
+        """Time passes while nobody in this process can do anything, as when it is stopped."""
+        self._leaping.now += seconds
+
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main` in a loop of its own, with the product's clock following the loop's time."""

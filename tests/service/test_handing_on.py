@@ -1,4 +1,4 @@
-"""A chain that hands on to a sender with retries of its own, as the quickstart's does: one of the two tries again, and bounces."""
+"""A chain that hands on to a sender with retries of its own, as the quickstart does: one of the two retries and bounces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENVELOPE = {"mail_from": {"m": "ann@example.net"}}
 
 
 def handing_on(document: dict[str, Any]) -> None:
-    """Sender `newsletter` (and `relay` for SMTP) goes to the router's own sender `submission`, both with retries and bounces."""
+    """Sender `newsletter`, and SMTP, go to the sender `submission` of the same router, which has retries and bounces too."""
     quick_end(document)
     document["sender"] += [
         {"name": "newsletter", "output_chain": "newsletter", "retry": "output_chain", "notification": "output_chain"},
@@ -69,7 +69,7 @@ async def nothing_queued(house: House) -> None:
 
 async def test_an_outage_makes_one_copy(house: House, peer: Peer) -> None:
     await house.sink.stop()
-    location, created = await submit(peer, "bob@example.com", body={"inline": "Subject: outage\r\n\r\nhello\r\n"})
+    location, _ = await submit(peer, "bob@example.com", body={"inline": "Subject: outage\r\n\r\nhello\r\n"})
     done = await peer.until(location, "final_attempt_reason")
     assert done.json["data_response"]["code"] == 250
     await house.start_sink()

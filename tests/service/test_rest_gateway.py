@@ -367,3 +367,24 @@ async def test_our_own_client_needs_no_polls(gateway: Gateway, monkeypatch: pyte
     finally:
         await clients.close()
     assert asked == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_upload_that_is_repeated_is_answered_as_the_first_one(gateway: Gateway, chunked: bool) -> None:
+    """Its client did not hear the answer; the next hop is slow, or has answered."""
+    gateway.hold = True
+    peer = gateway.peer
+    location, created = await peer.create("router", ENVELOPE)
+    uri = created.json["body"]["blob_status"]["uri"]
+    gateway.smtp[0].go.set()
+    await peer.until(location, "rcpt_response")
+    gateway.smtp[0].go.clear()
+    repeated = {"chunks": [MESSAGE[:9], MESSAGE[9:]]} if chunked else {"body": MESSAGE}
+    assert (await request("PUT", uri, MESSAGE)).status == 200
+    for _ in range(2):
+        reply = await request("PUT", uri, **repeated)
+        assert (reply.status, reply.headers["content-range"]) == (200, f"bytes 0-{len(MESSAGE) - 1}/{len(MESSAGE)}")
+        gateway.smtp[0].go.set()
+        await peer.until(location, "data_response")
+    other = await request("PUT", uri, MESSAGE + b"more")
+    assert other.status == 416 and gateway.smtp[0].content == MESSAGE

@@ -18,6 +18,7 @@ from koukan.model import EsmtpParam, HostPort, Mailbox, Step, StepResult
 from koukan.smtp.client import SmtpUpstream
 from koukan.smtp.connection import ConnectionBroken, connect
 from koukan.smtp.pool import ConnectionPool
+from tests.support.house import eventually
 
 ANN, BOB = Mailbox("ann@example.net"), Mailbox("bob@example.com")
 EHLO = "250-peer\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 1000"
@@ -34,6 +35,7 @@ class ScriptedServer:
         self.script = script
         self.lines: list[str] = []
         self.connections = 0
+        self.open = 0
         self.messages: list[bytes] = []
         self._greeting = greeting
         self._tls = tls
@@ -52,6 +54,7 @@ class ScriptedServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         writer.write(f"{self._greeting}\r\n".encode())
         try:
             while line := (await reader.readline()).decode().rstrip("\r\n"):
@@ -69,6 +72,7 @@ class ScriptedServer:
         except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
             pass  # the client went away, which is some tests' point
         finally:
+            self.open -= 1
             writer.close()
 
     async def _message(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -151,6 +155,17 @@ async def test_a_server_that_hung_up_meanwhile_costs_one_new_connection(pool: Co
 
         server.script = hang_up_on_reuse
         assert codes(await deliver(pool, server.address)) == (250, [250], 250)
+    assert server.connections == 2 and len(server.messages) == 2
+
+
+async def test_a_connection_whose_rset_is_refused_is_closed(pool: ConnectionPool) -> None:
+    async with ScriptedServer(polite) as server:
+        await deliver(pool, server.address)
+        first = server.script
+        server.script = lambda line: "502 5.5.1 what?" if line == "RSET" else first(line)
+        assert codes(await deliver(pool, server.address)) == (250, [250], 250)
+        await eventually(lambda: server.open == 1)
+        await pool.close()
     assert server.connections == 2 and len(server.messages) == 2
 
 

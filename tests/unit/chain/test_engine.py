@@ -11,7 +11,7 @@ from koukan.chain.engine import ChainRun
 from koukan.chain.filter import Filter
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.errors import InvalidMessage
-from koukan.model import Body, Mailbox, Response, Step
+from koukan.model import Body, Mailbox, Response, Step, StepResult, Upstream
 from tests.support.chains import MESSAGE, RecordingSink, make_chain, make_step, make_transaction
 
 OK = Response(250, "ok")
@@ -164,3 +164,45 @@ async def test_a_body_that_never_becomes_whole_is_a_temporary_failure() -> None:
     result = await start(sink).step(make_step("ann", ["bob"], body))
     assert result.data == Response(451, "4.4.2 the message did not arrive completely")
     assert sink.bodies == []
+
+
+class Broken(RecordingSink):
+    """Raises at one step, which it may have carried out."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+        self.steps = 0
+
+    def open(self, tx: Transaction) -> Upstream:
+        return _BreakingOff(self, super().open(tx))
+
+
+class _BreakingOff(Upstream):
+    def __init__(self, sink: Broken, upstream: Upstream) -> None:
+        self._sink = sink
+        self._upstream = upstream
+
+    async def step(self, step: Step) -> StepResult:
+        self._sink.steps += 1
+        result = await self._upstream.step(step)
+        if self._sink.steps == self._sink.at:
+            raise ValueError("a bug")
+        return result
+
+    async def heartbeat(self) -> None:
+        await self._upstream.heartbeat()
+
+    async def cancel(self) -> None:
+        await self._upstream.cancel()
+
+
+async def test_after_a_step_that_the_sink_did_not_answer_nothing_goes_on() -> None:
+    sink = Broken(at=2)
+    run = make_chain([Scripted([])], sink).open(make_transaction())
+    assert (await run.step(make_step("ann", ["amy"]))).rcpt == [OK]
+    assert (await run.step(make_step(None, ["bob"]))).rcpt == [INTERNAL]
+    assert [answer.code for answer in (await run.step(make_step(None, ["cat"]))).rcpt] == [451]
+    late = await run.step(make_step(None, [], MESSAGE))
+    assert late.data is not None and late.data.code == 451
+    assert sink.steps == 2 and not sink.bodies

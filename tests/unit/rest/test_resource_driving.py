@@ -9,7 +9,7 @@ import pytest
 from koukan.blob.bodies import BytesBody
 from koukan.model import Mailbox, Response, Step, StepResult, Upstream
 from koukan.model.documents import UpdateRequest
-from koukan.rest.problems import BadRequest
+from koukan.rest.problems import BadRequest, Conflict
 from koukan.rest.resource import BODY, MAX_SURPLUS, BlobSize, Resource
 
 ANN = Mailbox("ann@example.net")
@@ -137,3 +137,38 @@ def test_a_resource_that_is_over_keeps_sizes_and_no_bytes() -> None:
     resource.ended = True
     resource.release()
     assert resource.body is None and resource.document("http://a", "http://b") == before
+
+
+async def test_after_an_upstream_raised_nothing_goes_there_any_more() -> None:
+    resource = Resource("1", True, mail_from=ANN, rcpt_to=rcpts(1))
+    upstream = Scripted()
+    driver = asyncio.ensure_future(resource.drive(upstream))
+    await resource.wait(lambda: not resource.unanswered, 5)
+    upstream.trouble = ValueError("a bug")
+    resource.accept(UpdateRequest(rcpt_to=tuple(rcpts(1)), rcpt_to_list_offset=1))
+    await resource.wait(lambda: not resource.unanswered, 5)
+    upstream.trouble = None
+    resource.body = BytesBody(b"x")
+    resource.touch()
+    await ended(driver)
+    assert [answer.code for answer in resource.rcpt_response] == [250, 451]
+    assert resource.data_response is not None and resource.data_response.code == 451
+    assert len(upstream.steps) == 2 and upstream.cancelled == 1
+
+
+async def test_a_body_that_is_on_its_way_is_not_called_back() -> None:
+    resource = Resource("1", True, mail_from=ANN, rcpt_to=rcpts(1), body=BytesBody(b"x"), handed_over=True)
+    upstream = Scripted(hangs=True)
+    driver = asyncio.ensure_future(resource.drive(upstream))
+    await upstream.called.wait()
+    assert not resource.cancel(driver) and resource.cancel_asked and not resource.cancelled
+    driver.cancel()
+    await ended(driver)
+
+
+async def test_a_client_that_was_silent_for_too_long_is_refused_before_anybody_has_noticed() -> None:
+    resource = Resource("1", True, mail_from=ANN, patience=10)
+    resource.last_input -= 11
+    with pytest.raises(Conflict, match="10 s"):
+        resource.accept(UpdateRequest(rcpt_to=tuple(rcpts(1))))
+    assert resource.timed_out
