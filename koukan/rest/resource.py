@@ -310,6 +310,11 @@ class Resource:
         return not self.incremental and any(r.failed for r in self.rcpt_response)
 
     @property
+    def called_off(self) -> bool:
+        """The client wants no further attempt."""
+        return self.cancelled or self.cancel_asked
+
+    @property
     def waits_for_client(self) -> bool:
         """Nothing happens until the client sends more."""
         return not self.busy or (self.body is not None and self._body_taken and not self.body.complete)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from koukan import metrics
 from koukan.admin import AdminServer
@@ -37,6 +38,7 @@ class RouterApp:
         #: set when the process must end: its session is lost, or it was told to
         self.stopping = Stopping()
         self._parts = Lifecycle(self.stopping)
+        self._end_attempts: Callable[[], None] = lambda: None  # until there are any
 
     async def start(self) -> None:
         """Start everything. Raises ConfigError and StartupError; what had been started is stopped again."""
@@ -50,15 +52,14 @@ class RouterApp:
         resolver = Resolver(config.global_.dns)
         clients = parts.add(HttpClients(), HttpClients.close)
         self.store = parts.add(
-            await SqlStore.open(
-                config.storage, session_uri=config.rest_listener.session_uri, on_fenced=self.stopping.fail
-            ),
+            await SqlStore.open(config.storage, session_uri=config.rest_listener.session_uri, on_fenced=self._give_up),
             SqlStore.close,
         )
         new_id = id_maker(self.store.session_id, config.global_.rest_id_entropy)
         notifier = Notifier(config.global_, new_id)
         ledger = Ledger(self.store, notifier)
         self.dispatcher = parts.add(Dispatcher(self.store, ledger, config.storage.cache_ttl), Dispatcher.stop)
+        self._end_attempts = self.dispatcher.fence
         context = Context(config, resolver, RouterSideChains(self.store, self.dispatcher))
         chains = compile_chains(context, plugins, sink_factory(context, clients, self.dispatcher))
         self.dispatcher.bind(Roles(config, chains))
@@ -81,6 +82,11 @@ class RouterApp:
         await self.rest.start(config.rest_listener.addr, tls)
         await self._succeed()
         event(logger, logging.INFO, "ready", rest=self.rest.address, session_uri=self.service.session_uri)
+
+    def _give_up(self) -> None:
+        """Our session is lost: what is under way ends at once, not only when its turn comes in stopping."""
+        self._end_attempts()
+        self.stopping.fail()
 
     async def _succeed(self) -> None:
         try:

@@ -17,7 +17,7 @@ from typing import Any
 from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
 from koukan.logs import event
-from koukan.model import Body, Mailbox, StepResult, Upstream
+from koukan.model import INTERNAL_ERROR, Body, Mailbox, Response, StepResult, Upstream
 from koukan.rest.resource import Resource
 from koukan.router import outcome as outcomes
 from koukan.router.exploder import Child, Kept
@@ -75,6 +75,10 @@ class Dispatcher:
         self.draining = False
         self._busy = 0
         self._pulse = clock.Pulse()
+        #: attempts that outlived their clients, which nobody can look at
+        self._adopted: set[str] = set()
+        #: cancelled between their claim and their start
+        self._revoked: set[str] = set()
 
     def bind(self, roles: Roles) -> None:
         """Roles come after the dispatcher: their chains end in exploders that keep through it."""
@@ -92,13 +96,17 @@ class Dispatcher:
 
     # --- running -------------------------------------------------------------------------------------------------------
 
-    def start(self, delivery: Delivery) -> None:
+    def start(self, delivery: Delivery) -> asyncio.Task[None]:
         """Run a transaction in the background."""
         self.deliveries[delivery.resource.id] = delivery
         delivery.tx.may_send = partial(self._may_send, delivery.resource, interactive=delivery.work is None)
         self._busy += 1
+        if delivery.resource.id in self._revoked:
+            self._revoked.discard(delivery.resource.id)
+            self.cancel(delivery)
         delivery.task = self.background(self._run(delivery))
         metrics.INFLIGHT.set(len(self.deliveries))
+        return delivery.task
 
     def _may_send(self, resource: Resource, *, interactive: bool) -> bool:
         """Whether a body may go out now. From then on nobody can call it back."""
@@ -115,6 +123,17 @@ class Dispatcher:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+    def revoke(self, tx_id: str) -> None:
+        """The client has cancelled what we hold, and the store knows: no attempt begins, and one that is on its way stops.
+
+        Not on its way yet: claimed a moment ago, and about to be started. Adopted attempts go on to the next hop's answer.
+        """
+        delivery = self.deliveries.get(tx_id)
+        if delivery is not None:
+            self.cancel(delivery)
+        elif tx_id not in self._adopted:
+            self._revoked.add(tx_id)
 
     def cancel(self, delivery: Delivery) -> None:
         """The client has cancelled: stop the attempt where it stands. Too late once its outcome is being written."""
@@ -136,12 +155,19 @@ class Dispatcher:
         if self._background:
             await asyncio.wait(self._background)
 
+    def fence(self) -> None:
+        """Our session is lost, and others may be at work on what we hold: every attempt ends now, and none begins."""
+        self.draining = True
+        self._cancel_background()
+
     def _cancel_background(self) -> None:
         for task in self._background:
             task.cancel()
 
     async def _run(self, delivery: Delivery) -> None:
         resource = delivery.resource
+        if self._store.fenced:
+            return  # it is somebody else's by now, and this process is about to end
         try:
             await resource.drive(delivery.role.chain.open(delivery.tx))
         except asyncio.CancelledError:
@@ -176,15 +202,18 @@ class Dispatcher:
         resource = delivery.resource
         work.body = resource.body
         responses = _responses(resource)
-        if resource.timed_out and not resource.cancelled:
-            # What is durable waits for its bytes as it does after a crash: another request may bring them.
-            outcome = Outcome(None, retry_in=0)
-        else:
-            outcome = self._ledger.conclude(work, responses, cancelled=resource.cancelled)
-        if await self._ledger.finish(work, responses, outcome, resource.version + 1):
+        written = await self._ledger.settle(
+            work,
+            responses,
+            resource.version + 1,
+            cancelled=resource.cancelled or resource.cancel_asked,
+            timed_out=resource.timed_out,
+        )
+        if written is not None:
             self.queued.set()
-        else:
-            outcome = Outcome(None)
+            # A cancel that came too late has changed nothing, and one that came in between has: the store knows.
+            resource.cancelled = written.final_reason == outcomes.CANCELLED
+        outcome = written or Outcome(None)
         self._end(delivery, work, responses, outcome)
         if outcome.final_reason is None:
             # What happens to it from now on is in the database only.
@@ -203,7 +232,9 @@ class Dispatcher:
         report(work, responses, outcome, "interactive" if delivery.work is None else "durable")
 
     def _forget(self, delivery: Delivery) -> None:
-        self.deliveries.pop(delivery.resource.id, None)
+        # Under its id there may be the next attempt by now.
+        if self.deliveries.get(delivery.resource.id) is delivery:
+            del self.deliveries[delivery.resource.id]
         metrics.INFLIGHT.set(len(self.deliveries))
 
     # --- the wheel -----------------------------------------------------------------------------------------------------
@@ -213,6 +244,8 @@ class Dispatcher:
         while True:
             await asyncio.sleep(TICK)
             self._pulse.beat()
+            if self._store.fenced:
+                continue  # asked, it has told us so by `fence`
             now = clock.now()
             for delivery in list(self.deliveries.values()):
                 self._look_at(delivery, now)
@@ -280,6 +313,7 @@ class Dispatcher:
         for work, responses, outcome in ended:
             report(work, responses, outcome, "kept")
         for work, item in running:
+            self._adopted.add(work.id)
             self.background(self._adopt(work, item))
 
     async def _adopt(self, work: Work, item: Kept) -> None:
@@ -290,10 +324,10 @@ class Dispatcher:
         finally:
             item.running.cancel()
             await item.child.upstream.cancel()
-        result = StepResult() if item.running.cancelled() else item.running.result()
-        responses = Responses(rcpt=(item.rcpt,), data=result.data)
-        outcome = self._ledger.conclude(work, responses)
-        if await self._ledger.finish(work, responses, outcome, 2):
+        responses = Responses(rcpt=(item.rcpt,), data=_data_response(item.running))
+        outcome = await self._ledger.settle(work, responses, 2)
+        self._adopted.discard(work.id)
+        if outcome is not None:
             self.queued.set()
             report(work, responses, outcome, "kept")
 
@@ -322,9 +356,21 @@ def _row(
         leased=leased,
         due_in=0 if outcome is None else outcome.retry_in or 0,
         attempts=1,
+        tries=0 if outcome is None else int(outcomes.was_tried(responses)),
         responses=responses,
         final_reason=None if outcome is None else outcome.final_reason,
     )
+
+
+def _data_response(attempt: asyncio.Task[StepResult]) -> Response | None:
+    """What an attempt that is over was answered; one that broke has failed temporarily."""
+    if attempt.cancelled():
+        return None
+    error = attempt.exception()
+    if error is not None:
+        logger.error("internal error in an attempt that outlived its client", exc_info=error)
+        return INTERNAL_ERROR
+    return attempt.result().data
 
 
 def _responses(resource: Resource) -> Responses:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from koukan.config.router import RetryParams
-from koukan.model import Mailbox, Response
+from koukan.model import BODY_ABORTED, Mailbox, Response
 from koukan.storage.store import Responses
 
 SUCCESS = "upstream response success"
@@ -27,7 +27,7 @@ class Attempted:
 
     mail_from: Mailbox | None
     responses: Responses
-    #: its number, from 1
+    #: how many times the transaction has been tried by now, which is what policies count: see `was_tried`
     attempt: int
     #: seconds since the transaction was created
     age: float
@@ -49,7 +49,7 @@ class Outcome:
 
 def conclude(attempted: Attempted, params: RetryParams, rng: random.Random) -> Outcome:
     """Decide what happens after an attempt."""
-    if attempted.cancelled:
+    if attempted.cancelled and not _delivered(attempted.responses):
         return Outcome(CANCELLED)
     if attempted.timed_out:
         return Outcome(TIMED_OUT)
@@ -80,6 +80,16 @@ def next_attempt(attempted: Attempted, params: RetryParams, rng: random.Random) 
     if params.deadline is not None and attempted.age + delay > params.deadline:
         return DEADLINE, None
     return None, delay
+
+
+def was_tried(responses: Responses) -> bool:
+    """Whether a next hop was asked: it answered, or could not be reached. Our own trouble with the message is no try."""
+    answers = (responses.mail, *responses.rcpt, responses.data)
+    return any(answer is not None and answer != BODY_ABORTED for answer in answers) and responses.data != BODY_ABORTED
+
+
+def _delivered(responses: Responses) -> bool:
+    return responses.data is not None and responses.data.ok
 
 
 def decisive(responses: Responses) -> Response | None:

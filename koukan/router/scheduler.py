@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
+from functools import partial
 
 from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
@@ -40,16 +42,17 @@ class Scheduler:
         self._dispatcher = dispatcher
         self._gc_interval = gc_interval
         self._gc_ttl = gc_ttl
-        self._running = 0
+        #: queued attempts under way, by destination
+        self._running: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Claim due transactions and start them, for ever."""
         while True:
-            free = 0 if self._dispatcher.draining else QUEUE_CONCURRENCY - self._running
+            free = 0 if self._dispatcher.draining else QUEUE_CONCURRENCY - self._running.total()
             claimed: list[StoredTransaction] = []
             self._dispatcher.queued.clear()
             try:
-                claimed = await self._store.claim(free) if free > 0 else []
+                claimed = await self._store.claim(free, self._running) if free > 0 else []
             except StoreError as error:
                 logger.warning("cannot look into the queue: %s", error)
             for stored in claimed:
@@ -124,16 +127,17 @@ class Scheduler:
             stored.retry,
             stored.notification,
             attempt=stored.attempts,
+            tries=stored.tries,
             born=clock.now() - stored.age,
         )
-        delivery = Delivery(resource, role, tx, work)
-        self._dispatcher.start(delivery)
-        self._running += 1
-        if delivery.task is not None:
-            delivery.task.add_done_callback(self._done)
+        task = self._dispatcher.start(Delivery(resource, role, tx, work))
+        self._running[stored.destination] += 1
+        task.add_done_callback(partial(self._done, stored.destination))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running -= 1
+    def _done(self, destination: str, task: asyncio.Task[None]) -> None:
+        self._running[destination] -= 1
+        if not self._running[destination]:
+            del self._running[destination]
         self._dispatcher.queued.set()
 
     def _body(self, stored: StoredTransaction) -> Body:
@@ -146,7 +150,8 @@ class Scheduler:
         """What cannot be attempted stays in the queue with the reason, until somebody has put that right."""
         logger.error("%s: %s", stored.id, reason)
         responses = Responses(mail=Response(451, f"4.3.5 {reason}"))
-        end = AttemptEnd(stored.id, stored.attempts, responses, None, PUT_BACK_FOR, version=stored.version + 1)
+        version = stored.version + 1
+        end = AttemptEnd(stored.id, stored.attempts, responses, None, PUT_BACK_FOR, version=version, tried=False)
         self._dispatcher.background(self._written(end))
 
     async def _written(self, end: AttemptEnd) -> None:

@@ -323,14 +323,20 @@ class RouterService(TransactionService):
 
     async def cancel(self, tx_id: str) -> None:
         delivery = self._dispatcher.deliveries.get(tx_id)
-        if delivery is not None:
+        if delivery is not None and delivery.work is None:
             self._dispatcher.cancel(delivery)
             return
+        # Whoever holds it may change while we look, and then we look again: what is answered 200 holds. Where there is a row it
+        # is written there first, so that it holds after the end of this process as well.
         try:
-            await self._stored(tx_id)
+            while (stored := await self._stored(tx_id)).final_reason is None:
+                if stored.leased_here and await self._store.cancel_leased(tx_id):
+                    self._dispatcher.revoke(tx_id)
+                    return
+                if await self._store.cancel(tx_id):
+                    return
         except NotFound:
             return  # as peers expect: what is not there is cancelled
-        await self._store.cancel(tx_id)
 
 
 def _path(uri: str) -> str:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
 from koukan.errors import StaleAttempt, StoreError
-from koukan.model import Body
+from koukan.model import INTERNAL_ERROR, Body, Response
 from koukan.router.notification import Notifier
-from koukan.router.outcome import Attempted, Outcome, conclude
+from koukan.router.outcome import SUCCESS, Attempted, Outcome, conclude, was_tried
 from koukan.router.roles import Role
+from koukan.storage.database import Rejected
 from koukan.storage.store import AttemptEnd, Envelope, NewTransaction, Responses, Store
 
 logger = logging.getLogger("koukan.router")
 
 #: seconds between tries to write an outcome while the database is away
 _WRITE_RETRY = 1.0
+#: in place of an answer that the database does not take
+_DELIVERED = Response(250, "2.0.0 delivered; the next hop's words could not be kept")
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +37,8 @@ class Work:
     retry: bool
     notification: bool
     attempt: int = 1
+    #: how many of the attempts before were tries (outcome.was_tried)
+    tries: int = 0
     #: time (clock) of the transaction's creation
     born: float = field(default_factory=clock.now)
     body: Body | None = None
@@ -58,7 +63,7 @@ class Ledger:
         attempted = Attempted(
             work.envelope.mail_from,
             responses,
-            work.attempt,
+            work.tries + was_tried(responses),
             work.age,
             work.retry,
             work.notification,
@@ -80,25 +85,69 @@ class Ledger:
             logger.exception("%s: internal error in a bounce, which goes without the original", work.id)
             return await make(body=None)
 
-    async def finish(self, work: Work, responses: Responses, outcome: Outcome, version: int) -> bool:
-        """Write the outcome with its bounce. False: another owner has it."""
-        bounce = await self.bounce(work, outcome)
-        reason, retry_in = outcome.final_reason, outcome.retry_in
-        return await self.write(AttemptEnd(work.id, work.attempt, responses, reason, retry_in, bounce, version))
+    async def settle(
+        self, work: Work, responses: Responses, version: int, *, cancelled: bool = False, timed_out: bool = False
+    ) -> Outcome | None:
+        """Write what follows from an attempt, with its bounce. Answers what holds; None: another owner has it.
 
-    async def write(self, end: AttemptEnd) -> bool:
-        """Write the end of an attempt, as long as it takes for the database to come back. False: another owner has it."""
+        Whatever goes wrong here, the lease is given back: nobody else can end a transaction that we hold.
+        """
+        try:
+            if timed_out and not cancelled:
+                # What is durable waits for its bytes as it does after a crash: another request may bring them.
+                outcome = Outcome(None, retry_in=0)
+            else:
+                outcome = self.conclude(work, responses, cancelled=cancelled)
+            bounce = await self.bounce(work, outcome)
+            end = AttemptEnd(
+                work.id,
+                work.attempt,
+                responses,
+                outcome.final_reason,
+                outcome.retry_in,
+                bounce,
+                version,
+                was_tried(responses) and not timed_out,
+            )
+            written = await self.write(end)
+        except Exception:
+            logger.exception("%s: internal error at the end of attempt %d", work.id, work.attempt)
+            end = _plain_end(work, responses, version)
+            outcome = Outcome(end.final_reason, end.retry_in)
+            written = await self.write(end)
+        if written is None:
+            return None
+        return outcome if written.final_reason == outcome.final_reason else Outcome(written.final_reason)
+
+    async def write(self, end: AttemptEnd) -> AttemptEnd | None:
+        """Write the end of an attempt, as long as it takes for the database to come back. Raises what is no such trouble.
+
+        Answers it as it was written: a retry of what was cancelled meanwhile is the end. None: another owner has it.
+        """
         while True:
             try:
-                await self._store.finish_attempt(end)
+                reason = await self._store.finish_attempt(end)
             except StaleAttempt:
                 metrics.STALE.inc()
                 logger.warning("%s: attempt %d belongs to another process now", end.id, end.attempt)
-                return False
+                return None
+            except Rejected:
+                raise  # it would be again
             except StoreError as error:
                 logger.warning("%s: cannot write the outcome, trying again: %s", end.id, error)
                 await asyncio.sleep(_WRITE_RETRY)
             else:
                 if end.bounce is not None:
                     metrics.BOUNCES.inc()
-                return True
+                return replace(end, final_reason=reason)
+
+
+def _plain_end(work: Work, responses: Responses, version: int) -> AttemptEnd:
+    """The end of an attempt whose real one cannot be written, in words that certainly can.
+
+    What was delivered is not delivered again. Everything else comes back later, its sender's bounce included.
+    """
+    if responses.data is not None and responses.data.ok:
+        return AttemptEnd(work.id, work.attempt, Responses(data=_DELIVERED), SUCCESS, version=version)
+    wait = work.role.chain.config.output_handler.retry_params.bug_retry
+    return AttemptEnd(work.id, work.attempt, Responses(mail=INTERNAL_ERROR), None, wait, version=version, tried=False)

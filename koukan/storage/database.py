@@ -57,6 +57,10 @@ class Database(ABC):
         """Execute one statement in a transaction of its own. Raises StoreError."""
         return await self._protected(self._fetch(statement, parameters))
 
+    async def fetch_apart(self, statement: Statement, *parameters: object) -> Sequence[Row]:
+        """The same beside everything else: however many statements hang, this one finds a connection. Raises StoreError."""
+        return await self._protected(self._fetch_apart(statement, parameters))
+
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Do `work` in one transaction, committed when it returns. Raises StoreError, and what `work` raises."""
         return await self._protected(self._transaction(work))
@@ -75,6 +79,9 @@ class Database(ABC):
 
     @abstractmethod
     async def _fetch(self, statement: Statement, parameters: Sequence[object]) -> Sequence[Row]: ...
+
+    @abstractmethod
+    async def _fetch_apart(self, statement: Statement, parameters: Sequence[object]) -> Sequence[Row]: ...
 
     @abstractmethod
     async def _transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...

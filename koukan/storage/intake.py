@@ -89,6 +89,7 @@ class Intake:
             "destination": transaction.destination,
             "session_id": self._session_id if transaction.leased else None,
             "attempt": transaction.attempts,
+            "tries": transaction.tries,
         }
 
     def _attempt_row(self, number: int, transaction: NewTransaction) -> dict[str, object]:

@@ -1,34 +1,33 @@
-"""Leases: due work is claimed in batches, and what a process held is free when the process is gone."""
+"""Leases: due work is claimed in batches, and given back in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from koukan import clock
 from koukan.storage.database import Connection, Database, Row
+from koukan.storage.fairness import Due, Shares, choose, fill
 from koukan.storage.loading import LOAD_BY_NUMBER
+from koukan.storage.reaping import free_some
 from koukan.storage.rows import dump_rows, load_transaction
-from koukan.storage.sessions import DEAD_AFTER
 from koukan.storage.statement import Statement
 from koukan.storage.store import StoredTransaction
 from koukan.storage.writes import Insert
 
 logger = logging.getLogger("koukan.storage")
 
-#: attempts in a row that ended with their process before a transaction is held for a human: once or twice is chance (it
-#: was in flight when something else went wrong), three times is the message itself
-CRASH_LIMIT = 3
-QUARANTINED = f"quarantined: its last {CRASH_LIMIT} attempts ended with a crash of the router"
 UNREADABLE = "quarantined: this version of Koukan cannot read it"
 #: due transactions looked at for each one claimed, so that a batch is not all for one destination
 CANDIDATES = 4
-#: part of a batch that one destination gets while others are waiting
-DESTINATION_SHARE = 0.5
-#: how far versions jump when a lease changes hands other than by its holder, who has shown some to clients and is gone
-_VERSION_LEAP = 1 << 16
+#: destinations looked at for mail that waits behind the backlog of one that has its share; the next look goes on after them
+DESTINATIONS = 200
+#: seconds for which one that took its process down keeps the others of its kind waiting: what kills a process does so while it
+#: is read and sent, and a next hop that is slower than this is no reason to keep a hundred innocents for hours
+SUSPECT_PATIENCE = 5.0
 
 
 class Held(NamedTuple):
@@ -36,19 +35,23 @@ class Held(NamedTuple):
 
     number: int
     attempt: int
+    #: when the attempt at what took a process down before began
+    suspect_since: float | None = None
 
 
 class Leases:
-    """What this process holds, and what nobody does."""
+    """What this process holds."""
 
-    def __init__(self, database: Database, session_id: int, interval: float) -> None:
+    def __init__(self, database: Database, session_id: int, time: Callable[[], float] = clock.now) -> None:
         self._database = database
         self._session_id = session_id
-        self._dead_after = DEAD_AFTER * interval
+        self._time = time
         #: what this process holds, by public id
         self._held: dict[str, Held] = {}
         #: between the commit of a claim and our knowing of it, nobody may look for leases that nobody knows of
         self._claiming = asyncio.Lock()
+        #: where the look at destinations goes on
+        self._next_destination = ""
 
     def number(self, tx_id: str) -> int | None:
         """The row number of a transaction that this process holds."""
@@ -71,23 +74,60 @@ class Leases:
         if held is not None and held.attempt == attempt:
             del self._held[tx_id]
 
-    async def claim(self, limit: int) -> list[StoredTransaction]:
-        """Lease up to `limit` due transactions, the longest due first. Raises StoreError."""
-        async with self._claiming:
-            claimed = await self._database.transaction(partial(self._claim, limit=limit))
-            self._held |= {found.id: Held(number, found.attempts) for number, found in claimed}
-        return [transaction for _, transaction in claimed]
+    # --- claiming ------------------------------------------------------------------------------------------------------
 
-    async def _claim(self, connection: Connection, limit: int) -> list[tuple[int, StoredTransaction]]:
-        share = max(1, int(limit * DESTINATION_SHARE))
-        due = await connection.fetch(_CLAIM, self._session_id, limit * CANDIDATES, share, limit)
-        if not due:
+    async def claim(self, limit: int, running: Mapping[str, int] | None = None) -> list[StoredTransaction]:
+        """Lease up to `limit` due transactions, the longest due first; see Store.claim. Raises StoreError."""
+        async with self._claiming:
+            claimed = await self._database.transaction(partial(self._claim, limit=limit, running=running))
+            now = self._time()
+            for number, found, suspect in claimed:
+                self._held[found.id] = Held(number, found.attempts, now if suspect else None)
+        return [transaction for _, transaction, _ in claimed]
+
+    async def _claim(
+        self, connection: Connection, limit: int, running: Mapping[str, int] | None
+    ) -> list[tuple[int, StoredTransaction, bool]]:
+        chosen = await self._choose(connection, limit, running)
+        if not chosen:
             return []
-        order = {row["tx_id"]: row["due_at"] for row in due}
-        rows = await connection.fetch(LOAD_BY_NUMBER, dump_rows([{"id": number} for number in order]))
+        numbers = dump_rows([{"id": item.number} for item in chosen])
+        leased = {row["tx_id"]: row for row in await connection.fetch(_LEASE, numbers, self._session_id)}
+        if not leased:
+            return []
+        rows = await connection.fetch(LOAD_BY_NUMBER, dump_rows([{"id": number} for number in leased]))
         claimed = [(row["id"], await self._readable(connection, row)) for row in rows]
-        readable = [(number, transaction) for number, transaction in claimed if transaction is not None]
-        return sorted(readable, key=lambda item: order[item[0]])
+        readable = [(n, found, leased[n]["crashes"] > 0) for n, found in claimed if found is not None]
+        return sorted(readable, key=lambda item: float(leased[item[0]]["due_at"]))
+
+    async def _choose(self, connection: Connection, limit: int, running: Mapping[str, int] | None) -> list[Due]:
+        shares = Shares(running or {}, limit + sum((running or {}).values()))
+        full = dump_rows([{"destination": name} for name in shares.full()])
+        rows = await connection.fetch(_LOOK, full, limit * CANDIDATES, int(not self._suspect_under_attempt()))
+        due = [Due(row["tx_id"], row["destination"]) for row in rows]
+        chosen = choose(due, limit, shares)
+        if running is None:
+            return fill(chosen, due, limit)
+        if len(chosen) < limit and len(due) >= limit * CANDIDATES:
+            behind = await self._look_behind(connection, shares)
+            chosen += choose([item for item in behind if item not in chosen], limit - len(chosen), shares)
+        return chosen
+
+    async def _look_behind(self, connection: Connection, shares: Shares) -> list[Due]:
+        """The longest due of destinations that have room: mail that a backlog of others hides.
+
+        It goes through the destinations, not through their mail, and never through more than DESTINATIONS of them.
+        """
+        rows = await connection.fetch(_DESTINATIONS, self._next_destination, DESTINATIONS)
+        names = [row["destination"] for row in rows if row["destination"] is not None]
+        self._next_destination = names[-1] if len(names) == DESTINATIONS else ""
+        waiting = [{"destination": name} for name in names if shares.has_room(name)]
+        found = await connection.fetch(_LONGEST_DUE, dump_rows(waiting)) if waiting else ()
+        return [Due(row["tx_id"], row["destination"]) for row in found]
+
+    def _suspect_under_attempt(self) -> bool:
+        begun = [held.suspect_since for held in self._held.values() if held.suspect_since is not None]
+        return bool(begun) and self._time() - max(begun) < SUSPECT_PATIENCE
 
     async def _readable(self, connection: Connection, row: Row) -> StoredTransaction | None:
         """A claimed transaction; one that cannot be read must not keep the others from being claimed, now and for ever."""
@@ -100,105 +140,67 @@ class Leases:
 
     # --- leases without a holder ---------------------------------------------------------------------------------------
 
-    async def reap(self) -> None:
-        """Declare silent sessions dead, and free what sessions hold that are not alive. Raises StoreError."""
-        for row in await self._database.fetch(_DECLARE_DEAD, self._dead_after):
-            logger.warning("session %d of %s was silent for too long, its leases are free", row["id"], row["uri"])
-        # Not only what died just now: a process that was paused in the middle of a commit may finish it after its death.
-        dead = [row["session_id"] for row in await self._database.fetch(_HOLDERS_NOT_ALIVE)]
-        if dead:
-            await self._database.transaction(partial(_free, sessions=dead, crashes=1))
-
-    async def succeed(self, *, everybody: bool) -> None:
-        """Declare our predecessors dead: sessions at our own address, where we are now, or all of them. Raises StoreError."""
-        for row in await self._database.fetch(_DECLARE_PREDECESSORS_DEAD, self._session_id, everybody):
-            logger.warning("session %d of %s did not end in good order, its leases are free", row["id"], row["uri"])
-        await self.reap()
-
     async def release_strays(self) -> None:
         """Free leases in our name that nobody here knows of: a commit went through, but its answer got lost."""
         async with self._claiming:
             rows = await self._database.fetch(_OURS, self._session_id)
             known = {held.number for held in self._held.values()}
-            strays = [{"id": row["tx_id"]} for row in rows if row["tx_id"] not in known]
+            strays = [row["tx_id"] for row in rows if row["tx_id"] not in known]
             if strays:
                 logger.warning("%d leases that nobody works on are free again", len(strays))
-                await self._database.fetch(_FREE_SOME, dump_rows(strays), self._session_id)
-
-    async def end_session(self) -> None:
-        """End our session: its leases are free at once, and this is no crash. Raises StoreError."""
-        await self._database.transaction(partial(_end, session_id=self._session_id))
+                await self._database.transaction(partial(free_some, numbers=strays, session_id=self._session_id))
 
 
-async def _end(connection: Connection, session_id: int) -> None:
-    await connection.fetch(_END, session_id)
-    await _free(connection, [session_id], crashes=0)
-
-
-async def _free(connection: Connection, sessions: Sequence[int], crashes: int) -> None:
-    """Free all leases of sessions that will not live again."""
-    holders = dump_rows([{"id": number} for number in sessions])
-    freed = await connection.fetch(_FREE, holders, crashes, CRASH_LIMIT, QUARANTINED)
-    if freed:
-        logger.info("%d leases of sessions %s are free", len(freed), ", ".join(map(str, sessions)))
-        names = await connection.fetch(_LEAP, dump_rows([{"id": row["tx_id"]} for row in freed]), _VERSION_LEAP)
-        quarantined = {row["tx_id"] for row in freed if row["held"] == QUARANTINED}
-        for row in names:
-            if row["id"] in quarantined:
-                logger.error("%s: %s", row["rest_id"], QUARANTINED)
-
-
-# Candidates are locked first, so that several processes claim different ones at the same time.
-_CLAIM = Statement(
+# Candidates are locked, so that several processes claim different ones at the same time. Those that took a process down are
+# looked at apart: who is tried beside one that does it again would be suspected with it, again and again.
+_LOOK = Statement(
     """
-    WITH due AS MATERIALIZED (
+    WITH fresh AS MATERIALIZED (
         SELECT tx_id, destination, due_at FROM queue
-        WHERE session_id IS NULL AND held IS NULL AND due_at <= {now}
+        WHERE session_id IS NULL AND held IS NULL AND crashes = 0 AND due_at <= {now}
         ORDER BY due_at LIMIT $2 {skip_locked}
-    ), ranked AS (
-        SELECT tx_id, due_at, row_number() OVER (PARTITION BY destination ORDER BY due_at) > $3 AS beyond_share FROM due
-    ), chosen AS MATERIALIZED (
-        SELECT tx_id FROM ranked ORDER BY beyond_share, due_at LIMIT $4
+    ), suspect AS MATERIALIZED (
+        SELECT tx_id, destination, due_at FROM queue
+        WHERE session_id IS NULL AND held IS NULL AND crashes > 0 AND due_at <= {now}
+            AND destination NOT IN (SELECT destination FROM {rows})
+        ORDER BY due_at LIMIT $3 {skip_locked}
     )
-    UPDATE queue SET session_id = $1, attempt = attempt + 1
-    WHERE tx_id IN (SELECT tx_id FROM chosen) AND EXISTS (SELECT 1 FROM sessions WHERE id = $1 AND live)
-    RETURNING tx_id, due_at
+    SELECT tx_id, destination, due_at FROM suspect UNION ALL SELECT tx_id, destination, due_at FROM fresh ORDER BY due_at
+    """,
+    rows="destination text",
+)
+_DESTINATIONS = Statement(
     """
+    WITH RECURSIVE waiting(destination, place) AS (
+        SELECT min(destination), 1 FROM queue WHERE session_id IS NULL AND held IS NULL AND destination >= $1
+        UNION ALL
+        SELECT (SELECT min(q.destination) FROM queue q
+                WHERE q.session_id IS NULL AND q.held IS NULL AND q.destination > w.destination), w.place + 1
+        FROM waiting w WHERE w.destination IS NOT NULL AND w.place < $2
+    )
+    SELECT destination FROM waiting ORDER BY place
+    """
+)
+_LONGEST_DUE = Statement(
+    """
+    SELECT tx_id, destination FROM queue WHERE tx_id IN (
+        SELECT (SELECT q.tx_id FROM queue q
+                WHERE q.session_id IS NULL AND q.held IS NULL AND q.crashes = 0 AND q.due_at <= {now}
+                    AND q.destination = r.destination
+                ORDER BY q.due_at LIMIT 1)
+        FROM {rows})
+    ORDER BY due_at {skip_locked}
+    """,
+    rows="destination text",
+)
+_LEASE = Statement(
+    """
+    UPDATE queue SET session_id = $2, attempt = attempt + 1
+    WHERE tx_id IN (SELECT id FROM {rows}) AND session_id IS NULL AND held IS NULL
+        AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = $2 AND s.live)
+    RETURNING tx_id, due_at, crashes
+    """,
+    rows="id bigint",
 )
 _HOLD = Statement("UPDATE queue SET session_id = NULL, held = $2 WHERE tx_id = $1")
-_DECLARE_DEAD = Statement("UPDATE sessions SET live = false WHERE live AND updated < {now} - $1 RETURNING id, uri")
-_DECLARE_PREDECESSORS_DEAD = Statement(
-    """
-    UPDATE sessions SET live = false
-    WHERE live AND id < $1 AND ($2 OR uri = (SELECT uri FROM sessions WHERE id = $1))
-    RETURNING id, uri
-    """
-)
-_END = Statement("UPDATE sessions SET live = false, updated = {now} WHERE id = $1")
-_HOLDERS_NOT_ALIVE = Statement(
-    """
-    SELECT DISTINCT session_id FROM queue
-    WHERE session_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = queue.session_id AND s.live)
-    """
-)
 _OURS = Statement("SELECT tx_id FROM queue WHERE session_id = $1")
-_FREE = Statement(
-    """
-    UPDATE queue SET session_id = NULL, due_at = CASE WHEN due_at IS NOT NULL THEN {now} END, crashes = crashes + $2,
-        held = CASE WHEN $2 > 0 AND crashes + $2 >= $3 THEN $4 ELSE held END
-    WHERE session_id IN (SELECT id FROM {rows})
-    RETURNING tx_id, held
-    """,
-    rows="id integer",
-)
-_FREE_SOME = Statement(
-    """
-    UPDATE queue SET session_id = NULL, due_at = CASE WHEN due_at IS NOT NULL THEN {now} END
-    WHERE tx_id IN (SELECT id FROM {rows}) AND session_id = $2
-    """,
-    rows="id bigint",
-)
-_LEAP = Statement(
-    "UPDATE transactions SET version = version + $2 WHERE id IN (SELECT id FROM {rows}) RETURNING id, rest_id",
-    rows="id bigint",
-)

@@ -17,7 +17,8 @@ from koukan.storage.url import ConnectOptions
 logger = logging.getLogger("koukan.storage")
 T = TypeVar("T")
 
-#: connections of one process: writes share one, the others are for reads, claims and large bodies
+#: connections of one process, beside that of its heartbeat: writes share one, the others are for reads, claims and large
+#: bodies
 POOL_SIZE = 8
 #: seconds to wait for one of them before the answer is a temporary failure
 POOL_TIMEOUT = 5
@@ -64,6 +65,7 @@ class PostgresDatabase(Database):
         super().__init__()
         self._options = options
         self._pool = Pool(self._connect, size=POOL_SIZE, timeout=POOL_TIMEOUT)
+        self._apart = Pool(self._connect, size=1, timeout=POOL_TIMEOUT)
 
     async def _connect(self) -> Any:
         try:
@@ -73,6 +75,10 @@ class PostgresDatabase(Database):
 
     async def _fetch(self, statement: Statement, parameters: Sequence[object]) -> Sequence[Row]:
         async with self._pool.connection() as connection:
+            return await _Transaction(connection).fetch(statement, *parameters)
+
+    async def _fetch_apart(self, statement: Statement, parameters: Sequence[object]) -> Sequence[Row]:
+        async with self._apart.connection() as connection:
             return await _Transaction(connection).fetch(statement, *parameters)
 
     async def _transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -89,6 +95,7 @@ class PostgresDatabase(Database):
 
     async def _close(self) -> None:
         await self._pool.close()
+        await self._apart.close()
 
 
 class _Transaction(Connection):

@@ -74,6 +74,7 @@ def load_transaction(row: Row, session_id: int) -> StoredTransaction:
         lease_uri=row["uri"],
         leased_here=row["session_id"] == session_id,
         held=row["held"],
+        tries=row["tries"] or 0,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 
+from koukan import clock
 from koukan.errors import StoreError
 from koukan.storage.database import Database
 from koukan.storage.statement import Statement
@@ -15,8 +15,6 @@ logger = logging.getLogger("koukan.storage")
 
 #: heartbeats that a process may miss before it stops working, since it cannot tell whether the others still believe in it
 FENCE_AFTER = 5
-#: heartbeats after which the others take over: twice as many, so that it has stopped by then
-DEAD_AFTER = 10
 #: heartbeats after which a dead session is forgotten; until then its row says for support what became of it
 FORGET_AFTER = 1000
 
@@ -30,10 +28,9 @@ class Session:
         session_id: int,
         interval: float,
         on_fenced: Callable[[], None],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = clock.now,
     ) -> None:
         self.id = session_id
-        self._upkeep: Sequence[Callable[[], Awaitable[None]]] = ()
         self._fenced = False
         self._database = database
         self._interval = interval
@@ -46,19 +43,22 @@ class Session:
     @classmethod
     async def begin(cls, database: Database, uri: str, interval: float, on_fenced: Callable[[], None]) -> Session:
         """Begin a session. Raises StoreError."""
+        # What the process does from now on is too late when this takes too long.
+        asked = clock.now()
         rows = await database.fetch(_BEGIN, uri)
-        return cls(database, rows[0]["id"], interval, on_fenced)
+        session = cls(database, rows[0]["id"], interval, on_fenced)
+        session._refreshed = asked
+        return session
 
     @property
     def fenced(self) -> bool:
-        """The session is lost, or too long not confirmed to be sure of it."""
+        """The session is lost, or too long not confirmed to be sure of it. The clock is looked at each time."""
         if not self._fenced and self._left <= 0:
             self._fence("the database did not confirm it in time")
         return self._fenced
 
-    def start(self, upkeep: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
-        """Begin with the heartbeat, and with what else is to be done at every beat."""
-        self._upkeep = upkeep
+    def start(self) -> None:
+        """Begin with the heartbeat."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -70,15 +70,16 @@ class Session:
             await asyncio.wait([self._beat])
 
     async def beat(self) -> None:
-        """One heartbeat. Raises StoreError."""
+        """One heartbeat, beside everything else that the database is asked. Raises StoreError."""
         asked = self._monotonic()
-        if not await self._database.fetch(_REFRESH, self.id):
+        if await self._database.fetch_apart(_REFRESH, self.id):
+            self._refreshed = asked
+        else:
             self._fence("another process declared it dead")
-            return
-        self._refreshed = asked
+
+    async def forget_dead(self) -> None:
+        """Forget sessions that have long been dead. Raises StoreError."""
         await self._database.fetch(_FORGET, FORGET_AFTER * self._interval)
-        for act in self._upkeep:
-            await act()
 
     async def uri_of(self, session_id: int) -> str | None:
         """Where a live session is reached."""
@@ -113,4 +114,6 @@ class Session:
 _BEGIN = Statement("INSERT INTO sessions (uri, live, created, updated) VALUES ($1, true, {now}, {now}) RETURNING id")
 _REFRESH = Statement("UPDATE sessions SET updated = {now} WHERE id = $1 AND live RETURNING id")
 _URI = Statement("SELECT uri FROM sessions WHERE id = $1 AND live")
-_FORGET = Statement("DELETE FROM sessions WHERE NOT live AND updated < {now} - $1")
+_FORGET = Statement(
+    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE NOT live AND updated < {now} - $1 {skip_locked})"
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from sqlalchemy.engine import URL
@@ -12,22 +12,22 @@ from sqlalchemy.engine import URL
 from koukan.config.router import StorageConfig
 from koukan.errors import StaleAttempt, StoreError
 from koukan.model import Body
-from koukan.storage import collection
+from koukan.storage import cancellation, collection
 from koukan.storage.appends import Append, append_all
 from koukan.storage.body import CHUNK_ROW, StoredBody
-from koukan.storage.database import Connection, Database
+from koukan.storage.database import Database
 from koukan.storage.intake import Intake
 from koukan.storage.leases import Leases
 from koukan.storage.loading import LOAD_BY_REST_ID
 from koukan.storage.migrate import unusable, upgrade
 from koukan.storage.postgresql import PostgresDatabase
+from koukan.storage.reaping import PARTING_PATIENCE, Reaper
 from koukan.storage.rows import load_envelope, load_transaction
 from koukan.storage.sessions import Session
 from koukan.storage.sqlite import SqliteDatabase
 from koukan.storage.statement import Statement
 from koukan.storage.store import (
     BODY,
-    CANCELLED,
     AttemptEnd,
     BlobRef,
     BlobState,
@@ -36,6 +36,7 @@ from koukan.storage.store import (
     Store,
     StoredTransaction,
 )
+from koukan.storage.upkeep import Upkeep
 from koukan.storage.url import connect_options, database_url, is_sqlite, sqlite_path
 from koukan.storage.writer import Writer
 from koukan.storage.writes import Finish
@@ -49,10 +50,15 @@ _LAST_SESSION = 2**31 - 1
 class SqlStore(Store):
     """See the Store protocol."""
 
-    def __init__(self, database: Database, session: Session, leases: Leases, config: StorageConfig) -> None:
+    def __init__(self, database: Database, session: Session, reaper: Reaper, config: StorageConfig) -> None:
         self._database = database
         self._session = session
-        self._leases = leases
+        self._reaper = reaper
+        self._leases = Leases(database, session.id)
+        session.start()
+        self._upkeep = Upkeep(
+            config.session_refresh_interval, [reaper.reap, self._leases.release_strays, session.forget_dead]
+        )
         self._blob_refresh = config.blob_tx_refresh_interval
         self._intake = Intake(database, session.id)
         self._writer = Writer(database)
@@ -69,30 +75,30 @@ class SqlStore(Store):
         interval = config.session_refresh_interval
         try:
             session = await Session.begin(database, session_uri, interval, on_fenced)
-            leases = Leases(database, session.id, interval)
+            reaper = Reaper(database, session.id, interval)
             # Who has the file of a SQLite database is alone with it: whoever had it before is gone.
-            await (leases.succeed(everybody=True) if is_sqlite(url) else leases.reap())
+            await (reaper.succeed(everybody=True) if is_sqlite(url) else reaper.reap())
         except StoreError as error:
             await database.close()
             raise unusable(url, error) from None
         except BaseException:
             await database.close()
             raise
-        session.start([leases.reap, leases.release_strays])
-        return cls(database, session, leases, config)
+        return cls(database, session, reaper, config)
 
     async def close(self) -> None:
         await self._writer.close()
+        await self._upkeep.stop()
         await self._session.stop()
         try:
-            await self._leases.end_session()
+            await self._reaper.end_session(PARTING_PATIENCE if self.fenced else 0)
         except StoreError as error:
             logger.warning("the session was not ended, its leases are free when it times out: %s", error)
         await self._database.close()
 
     async def succeed(self) -> None:
         """We listen at our address: who had it before is gone, and what it held is free at once. Raises StoreError."""
-        await self._leases.succeed(everybody=False)
+        await self._reaper.succeed(everybody=False)
 
     @property
     def session_id(self) -> int:
@@ -105,8 +111,7 @@ class SqlStore(Store):
     # --- writing -------------------------------------------------------------------------------------------------------
 
     async def keep(self, transactions: Sequence[NewTransaction]) -> None:
-        if self.fenced:
-            raise StoreError("this process has lost its session")
+        self._require_session()
         insert = await self._intake.insert(transactions)
         self._leases.hold(insert)
         try:
@@ -120,24 +125,32 @@ class SqlStore(Store):
     def record(self, transaction: NewTransaction) -> None:
         self._writer.write_behind(self._intake.history(transaction))
 
-    async def finish_attempt(self, end: AttemptEnd) -> None:
+    async def finish_attempt(self, end: AttemptEnd) -> str | None:
         number = self._leases.number(end.id)
         if number is None or self.fenced:
             raise StaleAttempt(f"{end.id} is not ours")
         bounce = None if end.bounce is None else await self._intake.insert([end.bounce])
+        finish = Finish(number, self.session_id, end, bounce)
         try:
-            await self._writer.write(Finish(number, self.session_id, end, bounce))
+            await self._writer.write(finish)
         except StaleAttempt:
             self._leases.forget(end.id, end.attempt)
             raise
         self._leases.forget(end.id, end.attempt)
+        return finish.final_reason
 
     async def cancel(self, tx_id: str) -> bool:
-        return _nameable(tx_id) and await self._database.transaction(partial(_cancel, tx_id=tx_id))
+        return _nameable(tx_id) and await self._database.transaction(partial(cancellation.cancel, tx_id=tx_id))
+
+    async def cancel_leased(self, tx_id: str) -> bool:
+        self._require_session()
+        mark = partial(cancellation.mark, tx_id=tx_id, session_id=self.session_id)
+        return _nameable(tx_id) and await self._database.transaction(mark)
 
     async def append(self, tx_id: str, blob: str, offset: int, data: bytes, length: int | None) -> BlobState:
         if not _nameable(tx_id, blob):
             raise StoreError(f"there is no transaction {tx_id!r} with a blob {blob!r}")
+        self._require_session()
         append = Append(tx_id, blob, offset, data, length, self._blob_refresh)
         if append.size < CHUNK_ROW:
             await self._writer.write(append)
@@ -147,10 +160,14 @@ class SqlStore(Store):
             raise append.refused
         return append.state
 
+    def _require_session(self) -> None:
+        if self.fenced:
+            raise StoreError("this process has lost its session")
+
     # --- the queue -----------------------------------------------------------------------------------------------------
 
-    async def claim(self, limit: int) -> list[StoredTransaction]:
-        return [] if self.fenced else await self._leases.claim(limit)
+    async def claim(self, limit: int, running: Mapping[str, int] | None = None) -> list[StoredTransaction]:
+        return [] if self.fenced else await self._leases.claim(limit, running)
 
     async def stats(self) -> QueueStats:
         row = (await self._database.fetch(_STATS))[0]
@@ -193,20 +210,6 @@ def _nameable(*names: str) -> bool:
     return not any("\x00" in name for name in names)
 
 
-async def _cancel(connection: Connection, tx_id: str) -> bool:
-    taken = await connection.fetch(_LEAVE_QUEUE, tx_id)
-    if taken:
-        await connection.fetch(_CANCEL, taken[0]["tx_id"], CANCELLED)
-    return bool(taken)
-
-
-_LEAVE_QUEUE = Statement(
-    """
-    DELETE FROM queue WHERE tx_id = (SELECT id FROM transactions WHERE rest_id = $1) AND session_id IS NULL
-    RETURNING tx_id
-    """
-)
-_CANCEL = Statement("UPDATE transactions SET final_reason = $2, version = version + 1, updated = {now} WHERE id = $1")
 _FIND_BLOB = Statement(
     """
     SELECT blobs.id, size, envelope FROM transactions t JOIN blob_refs f ON f.tx_id = t.id JOIN blobs ON blobs.id = f.blob_id

@@ -69,6 +69,8 @@ class NewTransaction:
     #: seconds until it is due, for work that is not leased
     due_in: float = 0
     attempts: int = 0
+    #: how many of them were answered by a next hop, or failed to reach one
+    tries: int = 0
     responses: Responses = Responses()
     final_reason: str | None = None
     version: int = 1
@@ -112,6 +114,8 @@ class StoredTransaction:
     leased_here: bool
     #: why it is not attempted: quarantined after too many crashes, or held by an operator; None: it is not held
     held: str | None
+    #: attempts so far that were answered by a next hop, or failed to reach one: what a retry policy counts
+    tries: int = 0
 
     @property
     def input_done(self) -> bool:
@@ -133,6 +137,8 @@ class AttemptEnd:
     #: the bounce, written in the same database transaction: exactly one
     bounce: NewTransaction | None = None
     version: int = 0
+    #: a next hop answered, or could not be reached: it counts as a try
+    tried: bool = True
 
 
 class QueueStats(NamedTuple):
@@ -168,16 +174,28 @@ class Store(Protocol):
         """The transaction of that public id."""
         ...
 
-    async def claim(self, limit: int) -> list[StoredTransaction]:
-        """Lease up to `limit` due transactions in order of due time and open their next attempt; `attempts` is its number."""
+    async def claim(self, limit: int, running: Mapping[str, int] | None = None) -> list[StoredTransaction]:
+        """Lease up to `limit` due transactions in order of due time and open their next attempt; `attempts` is its number.
+
+        `running` are the caller's queued attempts under way by destination: none of them gets more than its share of what the
+        others leave free (storage/fairness.py). Without it a destination may have all that nobody else waits for. Of what
+        took its process down before, at most one transaction is under attempt here at a time.
+        """
         ...
 
-    async def finish_attempt(self, end: AttemptEnd) -> None:
-        """Write the outcome and give the lease back. Raises StaleAttempt."""
+    async def finish_attempt(self, end: AttemptEnd) -> str | None:
+        """Write the outcome and give the lease back. Raises StaleAttempt.
+
+        Answers the final reason that was written: that of `end`, or CANCELLED in place of a retry.
+        """
         ...
 
     async def cancel(self, tx_id: str) -> bool:
-        """Cancel a transaction that nobody holds. False when it is leased, final or unknown."""
+        """Cancel a transaction that nobody alive holds. False when it is leased, final or unknown."""
+        ...
+
+    async def cancel_leased(self, tx_id: str) -> bool:
+        """Remember durably that a transaction which we hold is cancelled: it is not attempted again. False: not ours."""
         ...
 
     async def append(self, tx_id: str, blob: str, offset: int, data: bytes, length: int | None) -> BlobState:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -38,6 +39,8 @@ sessions = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("uri", Text, nullable=False),
     Column("live", Boolean, nullable=False),
+    #: in good order: what it still holds is nobody's crash
+    Column("ended", Boolean, nullable=False, server_default=false()),
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
     # Numbers are never given twice: ids of transactions and rows begin with them.
@@ -83,10 +86,17 @@ queue = Table(
     Column("crashes", Integer, nullable=False),
     #: why it is not attempted although it is due
     Column("held", Text),
+    #: attempts that a next hop answered, or that failed to reach one
+    Column("tries", Integer, nullable=False, server_default="0"),
+    #: its client has cancelled it while somebody held it: it is over when the lease is given back
+    Column("cancelled", Boolean, nullable=False, server_default=false()),
 )
 _claimable = text("session_id IS NULL AND held IS NULL")
+_suspect = text("session_id IS NULL AND held IS NULL AND crashes > 0")
 _leased = text("session_id IS NOT NULL")
 Index("queue_due", queue.c.due_at, postgresql_where=_claimable, sqlite_where=_claimable)
+Index("queue_suspects", queue.c.due_at, postgresql_where=_suspect, sqlite_where=_suspect)
+Index("queue_destinations", queue.c.destination, queue.c.due_at, postgresql_where=_claimable, sqlite_where=_claimable)
 Index("queue_leased", queue.c.tx_id, postgresql_where=_leased, sqlite_where=_leased)
 
 #: attempts that have ended, with their answers

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from koukan.errors import StaleAttempt, StoreError
+from koukan.storage import cancellation
 from koukan.storage.body import INSERT_CHUNKS, Chunk
 from koukan.storage.database import Connection, Row
 from koukan.storage.rows import Record, dump_responses, dump_rows
 from koukan.storage.statement import Statement
-from koukan.storage.store import AttemptEnd
+from koukan.storage.store import CANCELLED, AttemptEnd
 
 
 class Write(ABC):
@@ -53,6 +54,11 @@ class Finish(Write):
     session_id: int
     end: AttemptEnd
     bounce: Insert | None
+    #: as written: a retry of what was cancelled meanwhile is none
+    final_reason: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.final_reason = self.end.final_reason
 
     async def is_written(self, connection: Connection) -> bool:
         return False
@@ -66,8 +72,9 @@ class Finish(Write):
             "session_id": self.session_id,
             "retry_in": end.retry_in or 0,
             "responses": dump_responses(end.responses),
-            "final_reason": end.final_reason,
+            "final_reason": self.final_reason,
             "version": end.version,
+            "tried": int(end.tried),
         }
 
 
@@ -90,12 +97,16 @@ async def finish_all(connection: Connection, finishes: Sequence[Finish]) -> None
     again = [finish.row for finish in finishes if finish.end.final_reason is None]
     left = await _bulk(connection, _LEAVE_QUEUE, final)
     given_back = await _bulk(connection, _GIVE_LEASE_BACK, again)
+    cancelled = {row["tx_id"] for row in given_back if row["cancelled"]}
+    await _bulk(connection, cancellation.LEAVE_QUEUE, [{"id": number} for number in cancelled])
     ours = {(row["tx_id"], row["attempt"]) for row in (*left, *given_back)}
     accepted: list[Finish] = []
     others: list[Finish] = []
     for finish in finishes:
         key = finish.tx_number, finish.end.attempt
         (accepted if key in ours else others).append(finish)
+        if key in ours and finish.tx_number in cancelled:
+            finish.final_reason = CANCELLED
         ours.discard(key)
     await _bulk(connection, _UPDATE_TRANSACTIONS, [finish.row for finish in accepted])
     await _bulk(connection, _INSERT_ATTEMPTS, [finish.row for finish in accepted])
@@ -142,10 +153,10 @@ _INSERT_REFS = Statement(
 )
 _INSERT_QUEUE = Statement(
     """
-    INSERT INTO queue (tx_id, due_at, destination, session_id, attempt, crashes)
-    SELECT tx_id, {now} + due_in, destination, session_id, attempt, 0 FROM {rows}
+    INSERT INTO queue (tx_id, due_at, destination, session_id, attempt, crashes, tries)
+    SELECT tx_id, {now} + due_in, destination, session_id, attempt, 0, tries FROM {rows}
     """,
-    rows="tx_id bigint, due_in float8, destination text, session_id integer, attempt integer",
+    rows="tx_id bigint, due_in float8, destination text, session_id integer, attempt integer, tries integer",
 )
 _INSERT_ATTEMPTS = Statement(
     """
@@ -171,12 +182,13 @@ _LEAVE_QUEUE = Statement(
 # What waits for bytes (due_at is NULL) goes on waiting for them.
 _GIVE_LEASE_BACK = Statement(
     """
-    UPDATE queue SET session_id = NULL, crashes = 0, due_at = CASE WHEN due_at IS NOT NULL THEN {now} + r.retry_in END
+    UPDATE queue SET session_id = NULL, crashes = 0, tries = tries + r.tried,
+        due_at = CASE WHEN due_at IS NOT NULL THEN {now} + r.retry_in END
     FROM {rows}
     WHERE queue.tx_id = r.tx_id AND queue.attempt = r.attempt AND queue.session_id = r.session_id
-    RETURNING queue.tx_id, queue.attempt
+    RETURNING queue.tx_id, queue.attempt, queue.cancelled
     """,
-    rows="tx_id bigint, attempt integer, session_id integer, retry_in float8",
+    rows="tx_id bigint, attempt integer, session_id integer, retry_in float8, tried integer",
 )
 _UPDATE_TRANSACTIONS = Statement(
     """

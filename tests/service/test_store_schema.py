@@ -58,7 +58,7 @@ async def test_processes_that_upgrade_at_the_same_time_wait_for_each_other(empty
         _, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
     async with opened(empty_postgres_url) as store:
-        assert [row["version_num"] for row in await sql(store, "SELECT version_num FROM alembic_version")] == ["0001"]
+        assert [row["version_num"] for row in await sql(store, "SELECT version_num FROM alembic_version")] == ["0002"]
 
 
 async def test_routers_that_start_at_the_same_time_on_an_empty_database(empty_postgres_url: str) -> None:

@@ -18,6 +18,7 @@ from tests.support.stores import (
     delivered,
     open_store,
     opened,
+    see_silence,
     sql,
     transaction,
 )
@@ -106,10 +107,10 @@ async def test_dead_sessions_are_forgotten_after_a_while(database_url: str) -> N
     async with opened(database_url):
         pass
     async with opened(database_url) as store:
-        await store._session.beat()
+        await store._session.forget_dead()
         assert await count(store, "sessions") == 2
         await sql(store, "UPDATE sessions SET updated = updated - $1 WHERE NOT live", 1001 * QUIET)
-        await store._session.beat()
+        await store._session.forget_dead()
         assert await count(store, "sessions") == 1
 
 
@@ -170,7 +171,7 @@ async def test_a_lease_of_a_live_session_shows_where_its_holder_is(postgres_url:
         found = await second.load("a")
         assert found is not None and found.lease_uri == FIRST and not found.leased_here
         assert await second.claim(10) == [] and not await second.cancel("a")
-        await second._leases.reap()
+        await see_silence(second)
         await second.succeed()  # another address: no business of its
         found = await second.load("a")
         assert found is not None and found.lease_uri == FIRST
@@ -181,7 +182,7 @@ async def test_a_silent_process_loses_its_leases_and_its_late_writes_are_refused
     async with opened(postgres_url) as first, opened(postgres_url, SECOND) as second:
         await first.keep([transaction("a", leased=True, attempts=1, notification=True)])
         await silence(second, first.session_id)
-        await second._leases.reap()
+        await see_silence(second)
         found = await second.load("a")
         assert found is not None and found.lease_uri is None and found.version > 1000
         [claimed] = await second.claim(10)
@@ -200,7 +201,7 @@ async def test_a_dead_process_cannot_claim_even_before_it_notices(postgres_url: 
     async with opened(postgres_url) as first, opened(postgres_url, SECOND) as second:
         await second.keep([transaction("a")])
         await silence(second, first.session_id)
-        await second._leases.reap()
+        await see_silence(second)
         assert not first.fenced
         assert await first.claim(10) == []
         assert len(await second.claim(10)) == 1
@@ -211,7 +212,7 @@ async def test_a_commit_that_ends_after_the_death_of_its_process_is_freed_too(po
         await sql(second, "UPDATE sessions SET live = false WHERE id = $1", first.session_id)
         await first.keep([transaction("late", leased=True, attempts=1)])
         assert await second.claim(10) == []
-        await second._leases.reap()
+        await see_silence(second)
         assert [claimed.id for claimed in await second.claim(10)] == ["late"]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from koukan.blob.bodies import BytesBody
 from koukan.config.router import StorageConfig
 from koukan.model import Mailbox, Response, Sender
 from koukan.storage.database import Row
+from koukan.storage.reaping import SEEN_SILENT
 from koukan.storage.sql_store import SqlStore
 from koukan.storage.statement import Statement
 from koukan.storage.store import AttemptEnd, Envelope, NewTransaction, Responses
@@ -40,9 +42,19 @@ async def opened(url: str, uri: str = "http://router-1:8000", interval: float = 
 
 async def crash(store: SqlStore) -> None:
     """What a killed process leaves behind: nothing is given back."""
+    await store._upkeep.stop()
     await store._session.stop()
     await store._writer.close()
     await store._database.close()
+
+
+async def see_silence(store: SqlStore) -> None:
+    """Let a store look after the others for as long as it takes to be sure that somebody is silent."""
+    reaper = store._reaper
+    now = reaper._clock()
+    for beat in range(SEEN_SILENT + 1):
+        reaper._clock = partial(float, now + beat * reaper._interval)
+        await reaper.reap()
 
 
 async def sql(store: SqlStore, text: str, *parameters: object) -> Sequence[Row]:

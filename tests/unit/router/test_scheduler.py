@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import cast
 
 import pytest
@@ -29,8 +30,9 @@ class Queue:
         self.claims = 0
         self.down = 0
         self.written = asyncio.Event()
+        self.fenced = False
 
-    async def claim(self, limit: int) -> list[StoredTransaction]:
+    async def claim(self, limit: int, running: Mapping[str, int]) -> list[StoredTransaction]:
         self.claims += 1
         claimed, self.due = self.due[:limit], self.due[limit:]
         return claimed
@@ -38,12 +40,13 @@ class Queue:
     def read_body(self, tx: StoredTransaction, blob: str = BODY) -> Body:
         raise KeyError(blob)  # a row as nobody writes it
 
-    async def finish_attempt(self, end: AttemptEnd) -> None:
+    async def finish_attempt(self, end: AttemptEnd) -> str | None:
         if self.down:
             self.down -= 1
             raise StoreError("down")
         self.ends.append(end)
         self.written.set()
+        return end.final_reason
 
 
 def queued(sender: str) -> StoredTransaction:
