@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 #: part of what the other destinations leave free that one destination gets: the first to hang takes a half, the second a half
-#: of the rest, and so on, so that there is room for the next one, and nobody has to wait for the timeouts of others
+#: of the rest, and so on, so that some of them hang and there still is room, and nobody waits for the timeouts of others
 DESTINATION_SHARE = 0.5
 
 
