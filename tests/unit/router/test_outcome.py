@@ -10,8 +10,8 @@ import pytest
 from koukan.chain.filter import Filter
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.config.router import OutputHandlerConfig, RetryParams
-from koukan.model import Mailbox, Response
-from koukan.router.outcome import CANCELLED, DEADLINE, MAX_ATTEMPTS, NO_RETRY, Attempted, conclude
+from koukan.model import BODY_ABORTED, Mailbox, Response
+from koukan.router.outcome import CANCELLED, DEADLINE, MAX_ATTEMPTS, NO_RETRY, Attempted, conclude, was_tried
 from koukan.storage.store import Responses
 from tests.support.chains import RecordingSink, make_chain, make_transaction, send
 
@@ -103,3 +103,23 @@ async def test_a_filter_that_raises_is_told_from_one_that_answers(link: Filter, 
     tx = make_transaction()
     result = await send(make_chain([link], RecordingSink()), tx)
     assert [response.code for response in result.rcpt] == [451] and tx.internal_error is internal_error
+
+
+@pytest.mark.parametrize(
+    ("responses", "tried"),
+    [
+        (Responses(), False),
+        (Responses(NOT_NOW), True),
+        (Responses(OK, (NOT_NOW,)), True),
+        (Responses(OK, (OK,), Response(451, "4.3.0 busy")), True),
+        (Responses(OK, (OK,), BODY_ABORTED), False),
+        (Responses(BODY_ABORTED), False),
+    ],
+)
+def test_a_try_is_what_a_next_hop_was_asked_for(responses: Responses, tried: bool) -> None:
+    assert was_tried(responses) == tried
+
+
+def test_a_delivery_is_a_delivery_although_it_was_cancelled_meanwhile() -> None:
+    delivered = replace(attempted(cancelled=True), responses=Responses(OK, (OK,), OK))
+    assert conclude(delivered, PARAMS, random.Random(1)).final_reason == "upstream response success"

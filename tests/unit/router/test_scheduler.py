@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from koukan.blob.spool import SpooledBody
 from koukan.chain.engine import Chain
 from koukan.config.router import GlobalConfig, RouterConfig
 from koukan.errors import StoreError
@@ -19,6 +20,7 @@ from koukan.router.scheduler import PUT_BACK_FOR, Scheduler
 from koukan.router.work import Ledger
 from koukan.storage.store import BODY, AttemptEnd, BlobState, Envelope, Responses, Store, StoredTransaction
 from tests.support.chains import RecordingSink
+from tests.support.house import eventually
 
 
 class Queue:
@@ -49,9 +51,9 @@ class Queue:
         return end.final_reason
 
 
-def queued(sender: str) -> StoredTransaction:
+def queued(sender: str, tx_id: str = "1-queued") -> StoredTransaction:
     return StoredTransaction(
-        id="1-queued",
+        id=tx_id,
         envelope=Envelope(Sender(sender), Mailbox("ann@example.net"), (Mailbox("bob@example.com"),)),
         blobs={"body": BlobState(3, 3)},
         blob_ids={},
@@ -99,6 +101,7 @@ async def test_what_cannot_be_attempted_goes_back_with_the_reason(sender: str, r
         await queue.written.wait()
     [end] = queue.ends
     assert end.attempt == 2 and end.final_reason is None and end.retry_in == PUT_BACK_FOR and end.version == 8
+    assert not end.tried
     assert end.responses.mail is not None and end.responses.mail.code == 451 and reason in end.responses.mail.message
     assert not running.done() and not dispatcher.busy
     running.cancel()
@@ -126,4 +129,31 @@ async def test_a_draining_process_claims_nothing(monkeypatch: pytest.MonkeyPatch
         dispatcher.queued.set()
         await asyncio.sleep(0.001)
     assert queue.claims == 0
+    running.cancel()
+
+
+class Hanging(Queue):
+    """Bodies of this queue are never read to their end."""
+
+    def __init__(self, *due: StoredTransaction) -> None:
+        super().__init__(*due)
+        self.running: list[dict[str, int]] = []
+
+    async def claim(self, limit: int, running: Mapping[str, int]) -> list[StoredTransaction]:
+        self.running.append(dict(running))
+        return await super().claim(limit, running)
+
+    def read_body(self, tx: StoredTransaction, blob: str = BODY) -> Body:
+        return SpooledBody()
+
+
+async def test_what_is_running_is_told_to_the_queue_by_destination(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("koukan.router.scheduler.IDLE_POLL", 0.001)
+    queue = Hanging(queued("known", "1-a"), queued("known", "1-b"))
+    scheduler, dispatcher = make(queue)
+    running = asyncio.ensure_future(scheduler.run())
+    await eventually(lambda: queue.running[-1:] == [{"example.com": 2}])
+    dispatcher.revoke("1-a")
+    dispatcher.revoke("1-b")
+    await eventually(lambda: queue.running[-1] == {})
     running.cancel()
