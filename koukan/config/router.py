@@ -141,7 +141,7 @@ class RetryParams(ConfigModel):
     """When a temporary failure is tried again. Each wait grows with the age of the message; the first limit reached ends it."""
 
     max_attempts: int | None = Field(default=30, ge=1)
-    """Attempts in all, the first included; null: no limit."""
+    """Attempts in all in which a next hop was asked, the first included; null: no limit."""
     min_attempt_time: Seconds = 60
     """Shortest wait between attempts."""
     max_attempt_time: Seconds = 3600

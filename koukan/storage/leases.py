@@ -172,32 +172,38 @@ _LOOK = Statement(
 _DESTINATIONS = Statement(
     """
     WITH RECURSIVE waiting(destination, place) AS (
-        SELECT min(destination), 1 FROM queue WHERE session_id IS NULL AND held IS NULL AND destination >= $1
+        SELECT (SELECT q.destination FROM queue q
+                WHERE q.session_id IS NULL AND q.held IS NULL AND q.destination >= $1
+                ORDER BY q.destination LIMIT 1), 1
         UNION ALL
-        SELECT (SELECT min(q.destination) FROM queue q
-                WHERE q.session_id IS NULL AND q.held IS NULL AND q.destination > w.destination), w.place + 1
+        SELECT (SELECT q.destination FROM queue q
+                WHERE q.session_id IS NULL AND q.held IS NULL AND q.destination > w.destination
+                ORDER BY q.destination LIMIT 1), w.place + 1
         FROM waiting w WHERE w.destination IS NOT NULL AND w.place < $2
     )
     SELECT destination FROM waiting ORDER BY place
     """
 )
+# The order is that of an index, so that no plan goes through a backlog.
 _LONGEST_DUE = Statement(
     """
-    SELECT tx_id, destination FROM queue WHERE tx_id IN (
+    WITH first AS MATERIALIZED (
         SELECT (SELECT q.tx_id FROM queue q
-                WHERE q.session_id IS NULL AND q.held IS NULL AND q.crashes = 0 AND q.due_at <= {now}
-                    AND q.destination = r.destination
-                ORDER BY q.due_at LIMIT 1)
-        FROM {rows})
+                WHERE q.session_id IS NULL AND q.held IS NULL AND q.crashes = 0 AND q.due_at IS NOT NULL
+                    AND q.destination >= r.destination
+                ORDER BY q.destination, q.due_at LIMIT 1) AS number
+        FROM {rows}
+    )
+    SELECT tx_id, destination FROM queue WHERE tx_id IN (SELECT number FROM first) AND session_id IS NULL AND due_at <= {now}
     ORDER BY due_at {skip_locked}
     """,
     rows="destination text",
 )
+# Nobody else can have taken them: they are locked since they were looked at.
 _LEASE = Statement(
     """
     UPDATE queue SET session_id = $2, attempt = attempt + 1
-    WHERE tx_id IN (SELECT id FROM {rows}) AND session_id IS NULL AND held IS NULL
-        AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = $2 AND s.live)
+    WHERE tx_id IN (SELECT id FROM {rows}) AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = $2 AND s.live)
     RETURNING tx_id, due_at, crashes
     """,
     rows="id bigint",

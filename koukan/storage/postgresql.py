@@ -25,11 +25,12 @@ POOL_TIMEOUT = 5
 #: seconds for one statement; all of ours take milliseconds, so what takes longer is a dead network or a stuck server
 COMMAND_TIMEOUT = 20
 
-#: What every connection is told. Our statements reach few rows through an index; the statistics of a queue are always out
-#: of date, and a plan made while a table was empty would go on to scan it when it is full. Compiling pays for none of them.
-#: A process that stops in the middle of a transaction must not keep its locks.
+#: What every connection is told. Our statements reach few rows through an index, in its order; the statistics of a queue are
+#: always out of date, and a plan made while a table was empty would go on to scan it when it is full. Compiling pays for none
+#: of them. A process that stops in the middle of a transaction must not keep its locks.
 _PREPARE = """
-SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
+SELECT set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
+    set_config('enable_sort', 'off', false), set_config('enable_hashjoin', 'off', false),
     set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false),
     set_config('idle_in_transaction_session_timeout', '30s', false), pg_is_in_recovery() AS standby
 """

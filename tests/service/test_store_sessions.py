@@ -114,6 +114,18 @@ async def test_dead_sessions_are_forgotten_after_a_while(database_url: str) -> N
         assert await count(store, "sessions") == 1
 
 
+async def test_what_a_forgotten_session_still_holds_is_freed(database_url: str) -> None:
+    """Its row has been deleted before anybody freed its leases: the work must not wait for somebody who is not there."""
+    dead = await open_store(database_url)
+    await dead.keep([transaction("a", leased=True, attempts=1)])
+    await crash(dead)
+    async with opened(database_url, SECOND) as store:
+        await sql(store, "UPDATE queue SET session_id = $1", dead.session_id)
+        await sql(store, "DELETE FROM sessions WHERE id = $1", dead.session_id)
+        await store._reaper.reap()
+        assert [claimed.id for claimed in await store.claim(10)] == ["a"]
+
+
 @pytest.mark.parametrize("session_id", [0, -1, 2**31, 2**63, 2**200, 4711])
 async def test_a_session_that_cannot_be_is_nowhere(database_url: str, session_id: int) -> None:
     async with opened(database_url) as store:
@@ -139,6 +151,21 @@ async def test_a_process_that_was_declared_dead_notices_and_writes_nothing_more(
     await store.close()
     async with opened(database_url) as other:
         assert [claimed.id for claimed in await other.claim(10)] == ["a"]
+
+
+async def test_a_fenced_process_takes_no_bytes_and_no_cancels(database_url: str) -> None:
+    async with opened(database_url) as store:
+        await store.keep([transaction("a", body=None, leased=True, attempts=1)])
+        store._session._fence("the test says so")
+        for refused in (
+            store.append("a", "body", 0, b"x", 1),
+            store.cancel_leased("a"),
+            store.keep([transaction("b")]),
+        ):
+            with pytest.raises(StoreError, match="has lost its session"):
+                await refused
+        found = await store.load("a")
+        assert found is not None and found.blobs["body"].size == 0
 
 
 async def test_a_process_that_cannot_confirm_its_session_gives_up_before_the_others_take_over(sqlite_url: str) -> None:
