@@ -323,9 +323,10 @@ class RouterService(TransactionService):
 
     async def cancel(self, tx_id: str) -> None:
         delivery = self._dispatcher.deliveries.get(tx_id)
-        if delivery is not None and delivery.work is None:
+        if delivery is not None:
             self._dispatcher.cancel(delivery)
-            return
+            if delivery.work is None:
+                return
         # Whoever holds it may change while we look, and then we look again: what is answered 200 holds. Where there is a row it
         # is written there first, so that it holds after the end of this process as well.
         try:
