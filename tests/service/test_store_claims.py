@@ -34,8 +34,8 @@ class Clock:
     """A store's own clock, as the test turns it."""
 
     def __init__(self, store: SqlStore) -> None:
-        self.now = store._leases._clock()
-        store._leases._clock = lambda: self.now
+        self.now = store._leases._time()
+        store._leases._time = lambda: self.now
 
 
 async def suspects(store: SqlStore, *names: str) -> None:

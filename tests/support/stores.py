@@ -51,9 +51,9 @@ async def crash(store: SqlStore) -> None:
 async def see_silence(store: SqlStore) -> None:
     """Let a store look after the others for as long as it takes to be sure that somebody is silent."""
     reaper = store._reaper
-    now = reaper._clock()
+    now = reaper._time()
     for beat in range(SEEN_SILENT + 1):
-        reaper._clock = partial(float, now + beat * reaper._interval)
+        reaper._time = partial(float, now + beat * reaper._interval)
         await reaper.reap()
 
 
