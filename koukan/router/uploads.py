@@ -83,9 +83,11 @@ class DurableWriter(SpoolWriter):
         resource, end = self._resource, self.size + len(data)
         if resource.cancelled:
             raise Conflict("the transaction has been cancelled")
-        self._state = await self._store.append(resource.id, self._name, self.size, data, end if last else total)
-        if self._state.size < end or (last and not self._state.complete):
+        stored = await self._store.append(resource.id, self._name, self.size, data, end if last else total)
+        if stored.size < end or (last and not stored.complete):
             raise StoreError(f"{resource.id}: the stored blob {self._name!r} has another state")
+        # More may be stored, of an upload that broke off while it was written: here it has not arrived.
+        self._state = BlobState(end, stored.length)
         if not resource.ended and not resource.timed_out:
             self._grow(data, total=total, last=last)
 
