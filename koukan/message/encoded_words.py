@@ -12,9 +12,13 @@ from koukan.message import charset
 MAX_WORD = 75
 
 WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\s]*)\?=")
+# What programs write as a word, too: with spaces, and with question marks that they should have encoded.
+_MARKS = 5
+_LOOSE_WORD = re.compile(rf"=\?([^?\s]+)\?([bBqQ])\?([^?\r\n]*(?:(?<!=)\?(?!=)[^?\r\n]*){{0,{_MARKS}}}+)\?=")
 # White space between two encoded words belongs to neither (RFC 2047 §6.2).
-_WORDS = re.compile(rf"{WORD.pattern}(?:[ \t]++{WORD.pattern})*+")
+_WORDS = re.compile(rf"{_LOOSE_WORD.pattern}(?:[ \t]*+{_LOOSE_WORD.pattern})*+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _Q_HEX = re.compile(rb"=([0-9a-fA-F]{2})")
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-!*+/")
 _Q_CODE = [chr(octet) if octet in _Q_PLAIN else "_" if octet == 0x20 else f"={octet:02X}" for octet in range(256)]
@@ -23,6 +27,7 @@ _Q_CODE = [chr(octet) if octet in _Q_PLAIN else "_" if octet == 0x20 else f"={oc
 def decode(text: str) -> str:
     """The text that `text` stands for. Never fails: what is no proper encoded word stays or becomes U+FFFD.
 
+    Octets that are no UTF-8 may stand in it as lone surrogates: within a word they are of its charset.
     Control characters become U+FFFD, so that no encoded word smuggles a line end into whatever the text goes to.
     """
     if "=?" in text:
@@ -31,8 +36,12 @@ def decode(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """`text` with U+FFFD for every control character but TAB."""
-    return text if text.isprintable() else _CONTROL.sub("\ufffd", text)
+    """`text` with U+FFFD for every control character but TAB, and for octets that are no UTF-8."""
+    if text.isprintable():
+        return text
+    if _SURROGATE.search(text):
+        text = charset.octets(text).decode("utf-8", "replace")
+    return _CONTROL.sub("\ufffd", text)
 
 
 def well_formed(word: re.Match[str]) -> bool:
@@ -67,7 +76,7 @@ def _decode_run(words: re.Match[str]) -> str:
     """The text of neighbouring words. Those of one charset are joined first: some senders split in the midst of a character."""
     texts: list[str] = []
     data, name = bytearray(), ""
-    for word in WORD.finditer(words[0]):
+    for word in _LOOSE_WORD.finditer(words[0]):
         if _charset(word) != name:
             texts.append(charset.decode(data, name)[0])
             data, name = bytearray(), _charset(word)
@@ -81,7 +90,7 @@ def _charset(word: re.Match[str]) -> str:
 
 
 def _word_bytes(word: re.Match[str]) -> tuple[bytes, bool]:
-    content = word[3].encode("utf-8", "replace")
+    content = charset.octets(word[3])
     if word[2] in "qQ":
         return _Q_HEX.sub(_octet, content.replace(b"_", b" ")), True
     return _decode_b(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_tz
@@ -17,6 +18,15 @@ from koukan.message.parameters import Parameterized, parse_content_type, parse_d
 MAX_STRUCTURED = 128 * 1024
 #: characters of a date that is looked at; proper ones have 31 and perhaps a comment
 _LONGEST_DATE = 200
+
+_IN_BRACKETS = re.compile(r"<([^<>]++)>")
+#: fields that hold addresses: RFC 5322 §3.6.2, §3.6.3, §3.6.6, RFC 8098 §2.1, RFC 9057, and those that programs have added
+_MAILBOX_FIELDS = (
+    *("from", "sender", "reply-to", "to", "cc", "bcc"),
+    *("resent-from", "resent-sender", "resent-to", "resent-cc", "resent-bcc", "resent-reply-to"),
+    *("disposition-notification-to", "return-receipt-to", "author"),
+    *("mail-followup-to", "mail-reply-to", "errors-to", "apparently-to"),
+)
 
 Value = str | list[object] | dict[str, int]
 
@@ -35,21 +45,27 @@ class HeaderReader:
         return [[field.name.lower(), self._value(field)] for field in fields]
 
     def _value(self, field: Field) -> Value:
-        text = field.text
+        text = field.octet_text
         parse = _STRUCTURED.get(field.name.lower())
-        if parse is None or len(text) > self._structured_left:
+        if parse is None:
             return encoded_words.decode(text)
+        # Not taken apart, a structured field stays encoded as well: what is in an encoded word is no address and no parameter.
+        if len(text) > self._structured_left:
+            return encoded_words.harmless(text)
         self._structured_left -= len(text)
         try:
             return parse(text)
         except (InvalidMessage, ValueError, OverflowError):
             # What is no date or no type is of more use to a receiver as it stands than left out.
-            return encoded_words.decode(text)
+            return encoded_words.harmless(text)
 
 
 def _mailboxes(text: str) -> list[object]:
-    boxes = parse_mailboxes(text).mailboxes
-    return [{"display_name": box.display_name, "address": box.spec} for box in boxes if box.spec or box.display_name]
+    return [
+        {"display_name": box.display_name, "address": encoded_words.harmless(box.spec)}
+        for box in parse_mailboxes(text).mailboxes
+        if box.spec or box.display_name
+    ]
 
 
 def _date(text: str) -> dict[str, int]:
@@ -65,9 +81,11 @@ def _date(text: str) -> dict[str, int]:
     return {"unix_secs": calendar.timegm(moment.utctimetuple()), "tz_offset": offset}
 
 
-def _message_id(text: str) -> str:
-    text, _ = lexical.strip_comments(text)
-    return text[1:-1] if text.startswith("<") and text.endswith(">") else text
+def _message_ids(text: str) -> str:
+    """Message ids without their brackets, a space between them; what stands around them means nothing (§3.6.4, §4.5.4)."""
+    bare, _ = lexical.strip_comments(text)
+    ids = [found.strip(" \t") for found in _IN_BRACKETS.findall(bare)]
+    return encoded_words.harmless(" ".join(ids) if ids else bare)
 
 
 def _parameterized(parsed: Parameterized) -> list[object]:
@@ -75,9 +93,9 @@ def _parameterized(parsed: Parameterized) -> list[object]:
 
 
 _STRUCTURED: dict[str, Callable[[str], Value]] = {
-    **dict.fromkeys(("from", "to", "cc", "bcc"), _mailboxes),
-    "date": _date,
-    "message-id": _message_id,
+    **dict.fromkeys(_MAILBOX_FIELDS, _mailboxes),
+    **dict.fromkeys(("date", "resent-date"), _date),
+    **dict.fromkeys(("message-id", "resent-message-id", "in-reply-to", "references"), _message_ids),
     "content-type": lambda text: _parameterized(parse_content_type(text)),
     "content-disposition": lambda text: _parameterized(parse_disposition(text)),
 }

@@ -23,14 +23,22 @@ class Field(NamedTuple):
 
     name: str
     value: bytes
+    #: white space before the colon, which obsolete syntax has (RFC 5322 §4.5.8)
+    gap: bytes = b""
 
     @property
     def text(self) -> str:
         """The value unfolded: without line ends and without white space around it; U+FFFD for what is no UTF-8."""
+        return self._unfolded().decode("utf-8", "replace").strip(" \t")
+
+    @property
+    def octet_text(self) -> str:
+        """The same with a lone surrogate for each octet that is no UTF-8 (PEP 383), for who knows its charset."""
+        return self._unfolded().decode("utf-8", "surrogateescape").strip(" \t")
+
+    def _unfolded(self) -> bytes:
         value = self.value
-        if b"\n" in value or b"\r" in value:
-            value = value.replace(b"\r", b"").replace(b"\n", b"")
-        return value.decode("utf-8", "replace").strip(" \t")
+        return value.replace(b"\r", b"").replace(b"\n", b"") if b"\n" in value or b"\r" in value else value
 
 
 class Headers:
@@ -67,7 +75,7 @@ def parse_headers(block: bytes) -> tuple[Headers, int]:
 
     Line ends may be CRLF, LF or CR, as in Python's email package. Raises InvalidMessage above MAX_FIELDS.
     """
-    fields: list[tuple[str, int, int]] = []  # name, begin and end of the value
+    fields: list[tuple[bytes, int, int]] = []  # name with white space behind it, begin and end of the value
     offset = 0
     defect = None
     for line in block.splitlines(keepends=True):
@@ -82,19 +90,23 @@ def parse_headers(block: bytes) -> tuple[Headers, int]:
             break
         else:
             name, colon, _ = line.partition(b":")
-            if colon and not name.translate(None, _FIELD_NAME):
-                fields.append((name.decode("ascii"), offset + len(name) + 1, end))
+            bare = name.rstrip(b" \t")
+            if colon and not bare.translate(None, _FIELD_NAME):
+                fields.append((name, offset + len(name) + 1, end))
                 if len(fields) > MAX_FIELDS:
                     raise InvalidMessage(f"more than {MAX_FIELDS} header fields")
-                if not name:
-                    defect = "a field without a name"
+                if bare != name or not bare:
+                    defect = "white space before a colon" if bare else "a field without a name"
             elif offset or not line.startswith(b"From "):  # the separator line of an mbox file
                 defect = "a line is no header"
                 break
         offset = end
-    return Headers(
-        [Field(name, block[start:end].rstrip(b"\r\n")) for name, start, end in fields], defect=defect
-    ), offset
+    return Headers([_field(name, block[start:end]) for name, start, end in fields], defect=defect), offset
+
+
+def _field(name: bytes, value: bytes) -> Field:
+    bare = name.rstrip(b" \t")
+    return Field(bare.decode("ascii"), value.rstrip(b"\r\n"), name[len(bare) :])
 
 
 def end_of_headers(data: bytes | bytearray, start: int = 0) -> int:

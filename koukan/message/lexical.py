@@ -30,9 +30,14 @@ def quote(text: str) -> str:
     return f'"{_TO_QUOTE.sub(_escape, text)}"'
 
 
+def unescape(content: str) -> str:
+    """The content of a quoted-string without the backslashes before its characters."""
+    return _QUOTED_PAIR.sub(r"\1", content) if "\\" in content else content
+
+
 def unquote(content: str) -> str:
-    """What the content of a quoted-string means; runs of white space count as one."""
-    return _SPACES.sub(" ", _QUOTED_PAIR.sub(r"\1", content) if "\\" in content else content)
+    """What the content of a quoted-string means in a phrase; runs of white space count as one."""
+    return _SPACES.sub(" ", unescape(content))
 
 
 def end_of_comment(text: str, start: int) -> int | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from koukan.errors import InvalidMessage
+from koukan.message import lexical
 from koukan.message.headers import MAX_FIELDS, MAX_HEADER_BYTES, Headers, end_of_headers, parse_headers
 from koukan.message.parameters import Parameterized, parse_content_type
 
@@ -27,7 +28,7 @@ MAX_DELIMITER = 998
 _NO_HEADERS = Headers([])
 _LINE = re.compile(rb"[^\r\n]*+")
 _DASHES_AFTER_CR = re.compile(rb"[\r\n](?=--)")
-_FIELD_NAME = re.compile(rb"[!-9;-~]+:")
+_FIELD_NAME = re.compile(rb"[!-9;-~]+[ \t]*+:")
 _TRANSPARENT = frozenset({"7bit", "8bit", "binary"})
 _STATUS = "message/delivery-status"
 
@@ -47,6 +48,8 @@ class Part:
     encoding: str = "7bit"
     #: entities within: of a multipart, of a message (one), of a delivery status (one for each block)
     children: list[Part] = field(default_factory=list)
+    #: a multipart has text before its first delimiter
+    has_preamble: bool = False
     #: what is wrong with the structure; what is wrong within header fields is not looked at
     defects: list[str] = field(default_factory=list)
 
@@ -153,6 +156,9 @@ class Splitter:
             begin = self._header_text(block, begin, end)
         if begin < end and self._state is _State.CONTENT:
             self.content(self._open[-1].part, block[begin:end])
+        elif begin < end and self._state is _State.AROUND:
+            part = self._open[-1].part
+            part.has_preamble = part.has_preamble or (not part.children and not block[begin:end].isspace())
 
     def _header_text(self, block: bytes, begin: int, end: int) -> int:
         """Take header lines; the index of the first byte behind them."""
@@ -185,7 +191,7 @@ class Splitter:
             part.headers, stop = Headers([]), len(head)
             self._exceed(str(error))
         if stop == len(head):
-            part.headers.defect = part.headers.defect or defect
+            part.headers.defect = defect or part.headers.defect
         stop = _skip_line_end(head, stop)
         part.start = behind - (len(head) - stop)
         self._fields_left -= len(part.headers.fields)
@@ -241,12 +247,14 @@ class Splitter:
         self._state = _State.AROUND
 
     def _open_child(self, start: int) -> None:
+        container = self._open[-1].part
         if self._parts_left <= 0:
             self._exceed("more parts than can be")
-            self._state = _State.AROUND
-            return
+            # A message that has no room to be opened is content like any other.
+            if container.maintype == "message":
+                self._state = _State.AROUND if container.children else _State.CONTENT
+                return
         self._parts_left -= 1
-        container = self._open[-1].part
         child = Part(container.depth + 1, start)
         container.children.append(child)
         self._open.append(_Open(child))
@@ -260,6 +268,9 @@ class Splitter:
         if closing:
             place = self._boundaries.get(name[:-2])
         if place is None:
+            return False
+        if not closing and self._parts_left <= 0 and self._state is not _State.AROUND:
+            self._exceed("more parts than can be")  # the rest belongs to the part that is open
             return False
         line = self._offset + at
         self._close(place + 1, line, line - _line_end_length((self._before + block[max(0, at - 2) : at])[-2:]))
@@ -316,7 +327,12 @@ def _read_type(part: Part, parent: Part | None) -> None:
             part.defects.append(str(error))
     elif parent is not None and parent.content_type.value == "multipart/digest":
         part.content_type = Parameterized("message/rfc822")
-    part.encoding = (headers.get("content-transfer-encoding") or "7bit").partition(";")[0].strip().lower()
+    part.encoding = _encoding(headers.get("content-transfer-encoding") or "7bit")
+
+
+def _encoding(text: str) -> str:
+    """A token, which some programs quote or comment, or give parameters (RFC 2045 §6.1)."""
+    return lexical.strip_comments(text)[0].partition(";")[0].strip("\"' \t").lower()
 
 
 def _finish(entry: _Open, end: int) -> None:

@@ -49,9 +49,36 @@ def render_parameters(value: str, params: Mapping[str, str]) -> str:
 
 @dataclass(slots=True)
 class _Sections:
-    """The pieces of one parameter by number; `encoded` those that are percent-encoded."""
+    """What is said of one parameter: pieces by number, and whether they are percent-encoded (RFC 2231 §3, §4)."""
 
     pieces: dict[int, tuple[str, bool]] = field(default_factory=dict)
+    #: the value without number and encoding, for readers that know neither
+    plain: str | None = None
+    #: the value that is percent-encoded as a whole
+    extended: str | None = None
+
+    def add(self, number: str | None, value: str, encoded: bool) -> bool:
+        """False when there is one already: the first one counts, and the encoded one before the plain one."""
+        if number is not None:
+            known = int(number) in self.pieces
+            self.pieces.setdefault(int(number), (value, encoded))
+            return not known
+        known = self.plain is not None or self.extended is not None
+        if encoded and self.extended is None:
+            self.extended = value
+        elif not encoded and self.plain is None:
+            self.plain = value
+        return not known
+
+    def chosen(self) -> tuple[list[tuple[str, bool]], bool]:
+        """The pieces in their order, and whether nothing is amiss."""
+        unnumbered = self.plain is not None or self.extended is not None
+        if self.pieces and (0 in self.pieces or not unnumbered):
+            complete = len(self.pieces) == max(self.pieces) + 1 and not unnumbered
+            return [self.pieces[number] for number in sorted(self.pieces)], complete
+        if self.extended is not None:
+            return [(self.extended, True)], not self.pieces
+        return [(self.plain or "", False)], not self.pieces
 
 
 def _parse(text: str) -> Parameterized:
@@ -60,7 +87,7 @@ def _parse(text: str) -> Parameterized:
     segments = _split(bare)
     if len(segments) > 1 and not segments[-1]:
         segments.pop()  # many senders end with a semicolon, and Python's email package lets them
-    out = Parameterized(segments[0].lower(), valid=valid and not lexical.CONTROL.search(bare))
+    out = Parameterized(encoded_words.harmless(segments[0].lower()), valid=valid and not lexical.CONTROL.search(bare))
     collected: dict[str, _Sections] = {}
     for segment in segments[1:]:
         out.valid &= _collect(segment, collected)
@@ -89,22 +116,20 @@ def _collect(segment: str, collected: dict[str, _Sections]) -> bool:
         valid = TOKEN.fullmatch(value) is not None
     else:
         valid = quoted.end() == len(value) and bool(quoted[2]) and not encoded_words.WORD.search(value)
-        value = lexical.unquote(quoted[1])
+        value = lexical.unescape(quoted[1]).replace("\t", " ")  # which is where a line was folded
     section = _SECTION.fullmatch(name.lower())
     if section is None or not equals:
         return False
-    number, encoded = int(section[2] or 0), section[3] is not None
-    sections = collected.setdefault(section[1], _Sections())
-    if number in sections.pieces:
-        return False  # the first one counts
-    sections.pieces[number] = (value, encoded)
+    encoded = section[3] is not None
+    sections = collected.setdefault(encoded_words.harmless(section[1]), _Sections())
+    if not sections.add(section[2], value, encoded):
+        return False
     return valid and TOKEN.fullmatch(name) is not None and not (encoded and quoted)
 
 
 def _join(sections: _Sections) -> tuple[str, bool]:
     """The value that the sections make up (RFC 2231 §3, §4), and whether it decodes without loss."""
-    pieces = [sections.pieces[number] for number in sorted(sections.pieces)]
-    valid = len(pieces) == max(sections.pieces) + 1
+    pieces, valid = sections.chosen()
     if not any(encoded for _, encoded in pieces):
         return encoded_words.decode("".join(text for text, _ in pieces)), valid
     name, quote, rest = pieces[0][0].partition("'") if pieces[0][1] else ("", "", "")
@@ -113,9 +138,13 @@ def _join(sections: _Sections) -> tuple[str, bool]:
         pieces[0] = (first, True)
     else:
         name, valid = charset.DEFAULT, False
-    data = b"".join(unquote_to_bytes(text) if encoded else text.encode() for text, encoded in pieces)
+    data = b"".join(unquote_to_bytes(octets) if encoded else octets for octets, encoded in _as_octets(pieces))
     decoded, in_charset = charset.decode(data, name or charset.DEFAULT)
     return encoded_words.harmless(decoded), valid and in_charset
+
+
+def _as_octets(pieces: list[tuple[str, bool]]) -> list[tuple[bytes, bool]]:
+    return [(charset.octets(text), encoded) for text, encoded in pieces]
 
 
 def _render(name: str, text: str) -> str:

@@ -54,7 +54,7 @@ class MessageParser(Splitter):
         self._open_leaf: _Leaf | None = None
         #: what leaves hold: text for the document, or a blob
         self._contents: dict[Part, str | SliceBody] = {}
-        #: contents that are header fields
+        #: contents that are header fields: what is read of them
         self._header_blocks: dict[Part, bytes] = {}
         self._header_reader = HeaderReader()
         self._blobs: dict[str, Body] = {}
@@ -66,13 +66,14 @@ class MessageParser(Splitter):
             leaf = self._open_leaf = _Leaf(part, self._spool, self._max_inline - self._inlined)
         leaf.feed(data)
 
-    def result(self) -> ParsedMessage:
-        """All of it was fed: what it is. May be asked for once."""
+    def result(self, raw: Body) -> ParsedMessage:
+        """All of it was fed: what it is. May be asked for once. `raw` is the message; attached messages are slices of it."""
         root = self.finish()
         self._end_leaf()
         parts = self._part(root)
+        lists = flatten(root, parts, lambda part: self._whole(part, raw))
         self._spool.finish()
-        return ParsedMessage({"parts": parts, **flatten(parts)}, self._blobs, self._spool)
+        return ParsedMessage({"parts": parts, **lists}, self._blobs, self._spool)
 
     def close(self) -> None:
         """Free what is held, when no result will be asked for."""
@@ -81,11 +82,9 @@ class MessageParser(Splitter):
     def _end_leaf(self) -> None:
         leaf, self._open_leaf = self._open_leaf, None
         if leaf is not None:
-            found = leaf.end()
-            if isinstance(found, bytes):
-                self._header_blocks[leaf.part] = found
-                return
-            self._contents[leaf.part] = found
+            found = self._contents[leaf.part] = leaf.end()
+            if leaf.header_block is not None:
+                self._header_blocks[leaf.part] = leaf.header_block
             if isinstance(found, str):
                 self._inlined += len(found.encode())
 
@@ -105,10 +104,18 @@ class MessageParser(Splitter):
         if found is None:  # a part without content
             is_text = part.maintype == "text" and self._inlined < self._max_inline
             found = "" if is_text else SliceBody(self._spool, 0, 0)
-        if isinstance(found, str):
-            return {"inline": found}
+        return {"inline": found} if isinstance(found, str) else self._add_blob(found)
+
+    def _whole(self, part: Part, raw: Body) -> dict[str, str]:
+        """The content of a part that has parts in the document."""
+        found = self._contents.get(part)
+        return self._add_blob(
+            found if isinstance(found, SliceBody) else SliceBody(raw, part.start, part.end - part.start)
+        )
+
+    def _add_blob(self, blob: Body) -> dict[str, str]:
         blob_id = str(len(self._blobs))
-        self._blobs[blob_id] = found
+        self._blobs[blob_id] = blob
         return {"create_id": blob_id}
 
 
@@ -129,10 +136,12 @@ class _Leaf:
         self._begin = spool.size
         self._decoder = decoder(part.encoding)
         self._kind = _Kind.of(part)
-        self._text = TextDecoder(part.content_type.params.get("charset", charset.DEFAULT))
+        self._text = TextDecoder(part.content_type.params.get("charset", charset.UNNAMED))
         #: what may become part of the document, as long as it fits
-        self._small: bytearray | None = None if self._kind is _Kind.BINARY else bytearray()
-        self._room = MAX_HEADER_BYTES if self._kind is _Kind.HEADERS else room
+        self._small: bytearray | None = bytearray() if self._kind is _Kind.TEXT else None
+        #: what is read of header fields
+        self._head = bytearray()
+        self._room = room
         #: the last line end, which may belong to the delimiter that follows
         self._held = b""
         self._seen = 0
@@ -144,22 +153,27 @@ class _Leaf:
         self._held = data[cut:]
         self._take(self._decoder.feed(data[:cut]))
 
-    def end(self) -> str | bytes | SliceBody:
-        """What the content is, now that it is known where it ends: text for the document, header fields, or a blob."""
+    @property
+    def header_block(self) -> bytes | None:
+        """The header fields that the content is; None for any other."""
+        return bytes(self._head) if self._kind is _Kind.HEADERS else None
+
+    def end(self) -> str | SliceBody:
+        """What the content is, now that it is known where it ends: text for the document, or a blob."""
         surplus = self._seen - (self.part.end - self.part.start)
         held = self._held[: max(0, len(self._held) - surplus)]
         self._take(self._decoder.feed(held) + self._decoder.end(), final=True)
         if self._small is None:
             return SliceBody(self._spool, self._begin, self._spool.size - self._begin)
-        return bytes(self._small) if self._kind is _Kind.HEADERS else self._small.decode()
+        return self._small.decode()
 
     def _take(self, data: bytes, *, final: bool = False) -> None:
         if self._kind is _Kind.TEXT:
             data = self._text.feed(data, final=final).encode()
+        elif self._kind is _Kind.HEADERS:
+            self._head += data[: MAX_HEADER_BYTES - len(self._head)]
         if self._small is None:
             self._spool.append(data)
-        elif self._kind is _Kind.HEADERS:
-            self._small += data[: self._room - len(self._small)]
         elif len(self._small) + len(data) < self._room:
             self._small += data
         else:

@@ -16,7 +16,7 @@ _LINE_END = re.compile(rb"\r?\n")
 
 def canonical_field(field: Field, algorithm: str) -> bytes:
     """A header field, with its line end."""
-    return canonical_header(field.name.encode(), field.value, algorithm)
+    return canonical_header(field.name.encode() + field.gap, field.value, algorithm)
 
 
 def canonical_header(name: bytes, value: bytes, algorithm: str) -> bytes:

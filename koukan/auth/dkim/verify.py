@@ -166,7 +166,7 @@ def _header_hash(signature: Signature, own: Field, headers: Headers) -> bytes:
     for header in select_fields(signature.headers, headers, own):
         digest.update(canonical_field(header, algorithm))
     value = without_signature(own.value)
-    digest.update(canonical_header(own.name.encode(), value, algorithm).removesuffix(b"\r\n"))
+    digest.update(canonical_header(own.name.encode() + own.gap, value, algorithm).removesuffix(b"\r\n"))
     return digest.digest()
 
 

@@ -48,7 +48,7 @@ class MessageParserFilter(Filter):
             if body.length is not None and body.length <= INLINE_SIZE:
                 async for chunk in body.chunks():
                     parser.feed(chunk)
-                return parser.result()
+                return parser.result(body)
             piece = bytearray()
             async for chunk in body.chunks():
                 piece += chunk
@@ -56,7 +56,7 @@ class MessageParserFilter(Filter):
                     await _off_loop(parser.feed, bytes(piece))
                     piece.clear()
             await _off_loop(parser.feed, bytes(piece))
-            return await _off_loop(parser.result)
+            return await _off_loop(parser.result, body)
         except BaseException:
             parser.close()
             raise

@@ -55,6 +55,6 @@ async def test_the_document_that_is_sent() -> None:
 def test_the_document_that_is_received() -> None:
     parser = MessageParser()
     parser.feed(MESSAGE.encode("latin-1"))
-    parsed = parser.result()
+    parsed = parser.result(BytesBody(MESSAGE.encode("latin-1")))
     parsed.close()
     assert parsed.document == RECEIVED

@@ -82,7 +82,7 @@ def test_transformations_are_no_charsets(name: str) -> None:
         ("ISO-8859-8-I", "iso8859_8"),
         ("windows-1252", "cp1252"),
         ("cp-850", "cp850"),
-        ("ks_c_5601-1987", "euc_kr"),
+        ("ks_c_5601-1987", "cp949"),
         ("x" * 1000, None),
         ("ütf-8", None),
     ],

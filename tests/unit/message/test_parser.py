@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from koukan.blob.bodies import BytesBody
 from koukan.message.parser import MAX_DEPTH, MAX_PARTS, MessageParser, ParsedMessage
 
 MESSAGES = Path(__file__).parents[2] / "data" / "messages"
@@ -19,7 +20,7 @@ def parse(data: bytes | str, *, max_inline: int = 1000, piece: int = 65536) -> P
     parser = MessageParser(max_inline=max_inline)
     for offset in range(0, len(data), piece):
         parser.feed(data[offset : offset + piece])
-    return parser.result()
+    return parser.result(BytesBody(data))
 
 
 async def read_blobs(parsed: ParsedMessage) -> dict[str, bytes]:
@@ -49,8 +50,6 @@ def multipart(subtype: str, *parts: str, boundary: str = "b") -> str:
 
 PLAIN = "Content-Type: text/plain\r\n\r\nplain"
 HTML = "Content-Type: text/html\r\n\r\n<p>"
-PICTURE = "Content-Type: image/png\r\nContent-ID: <logo@x>\r\n\r\npng"
-FILE = 'Content-Type: a/b\r\nContent-Disposition: attachment; filename="f.b"\r\n\r\nfile'
 
 
 # --- whole messages ---------------------------------------------------------------------------------------------------------
@@ -114,9 +113,9 @@ async def _compare(ours: Any, theirs: EmailMessage, blobs: dict[str, bytes]) -> 
         ("Subject: =?x-nobody-knows?q?abc?=", "abc"),
         ("Subject: grüße", "grüße"),
         (b"Subject: gr\xfc\xdfe", "gr\ufffd\ufffde"),
-        ("References: <a@b>\r\n <c@d>", "<a@b> <c@d>"),
-        ("In-Reply-To: <a@b>", "<a@b>"),
-        ("Reply-To: Ann <ann@example.com>", "Ann <ann@example.com>"),
+        ("References: <a@b>\r\n <c@d>", "a@b c@d"),
+        ("In-Reply-To: <a@b>", "a@b"),
+        ("Reply-To: Ann <ann@example.com>", [{"display_name": "Ann", "address": "ann@example.com"}]),
         ("Content-ID: <logo@x>", "<logo@x>"),
         ("Content-Transfer-Encoding: BASE64", "BASE64"),
         ("Message-ID: <a@b>", "a@b"),
@@ -180,7 +179,7 @@ def test_structured_fields_beyond_the_bound_stay_text() -> None:
         ("", "a\rb\nc\r\n", "a\nb\nc\n"),
         ("Content-Type: text/plain; charset=utf-8", "grüße", "grüße"),
         ("Content-Type: text/plain; charset=iso-8859-1", b"gr\xfc\xdfe", "grüße"),
-        ("Content-Type: text/plain; charset=us-ascii", b"gr\xfc\xdfe", "gr\ufffd\ufffde"),
+        ("Content-Type: text/plain; charset=us-ascii", b"gr\xfc\xdfe", "grüße"),
         ("Content-Type: text/plain; charset=x-nobody-knows", "grüße", "grüße"),
         ("Content-Type: text/plain; charset=base64_codec", "aGk=", "aGk="),
         ("Content-Type: text/plain; charset=iso-2022-jp", "日本".encode("iso-2022-jp"), "日本"),
@@ -209,7 +208,7 @@ async def test_other_types_are_blobs_whatever_their_size() -> None:
     parsed = parse("Content-Type: application/x; charset=latin1\r\nContent-Transfer-Encoding: base64\r\n\r\n//8NCg0=")
     assert parsed.document["parts"]["content"] == {"create_id": "0"}
     assert await read_blobs(parsed) == {"0": b"\xff\xff\r\n\r"}
-    assert list(parsed.document) == ["parts"], "a message that is no text has no flat lists"
+    assert parsed.document["file_attachments"] == [{"content_type": "application/x", "content": {"create_id": "0"}}]
 
 
 async def test_text_is_inline_while_its_sum_stays_below_the_limit() -> None:
@@ -244,91 +243,6 @@ async def test_the_line_end_before_a_delimiter_is_not_content() -> None:
     for line_end in ("\r\n", "\n"):
         data = multipart("mixed", "Content-Type: a/b\r\n\r\nx\r\n").replace("\r\n", line_end)
         assert await read_blobs(parse(data)) == {"0": b"x" + line_end.encode()}
-
-
-# --- flat lists -------------------------------------------------------------------------------------------------------------
-
-
-def flat(data: str) -> dict[str, list[Any]]:
-    """The flat lists, each part by its type."""
-    parsed = parse(data)
-    parsed.close()
-    return {k: [p["content_type"] for p in v] for k, v in parsed.document.items() if k != "parts"}
-
-
-TEXTS = ["text/plain", "text/html"]
-ALTERNATIVE = multipart("alternative", PLAIN, HTML, boundary="alt")
-RELATED = multipart("related", HTML, PICTURE, boundary="rel")
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (PLAIN, {"text_body": ["text/plain"]}),
-        (HTML, {"text_body": ["text/html"]}),
-        (FILE, {}),
-        (ALTERNATIVE, {"text_body": TEXTS}),
-        (RELATED, {"text_body": ["text/html"], "related_attachments": ["image/png"]}),
-        (
-            multipart("alternative", PLAIN, RELATED),
-            {"text_body": TEXTS, "related_attachments": ["image/png"]},
-        ),
-        (
-            multipart("related", ALTERNATIVE, PICTURE),
-            {"text_body": TEXTS, "related_attachments": ["image/png"]},
-        ),
-        (
-            multipart("mixed", multipart("alternative", PLAIN, RELATED, boundary="alt"), FILE),
-            {"text_body": TEXTS, "related_attachments": ["image/png"], "file_attachments": ["a/b"]},
-        ),
-        (
-            multipart("signed", multipart("mixed", PLAIN, FILE, boundary="mix"), "Content-Type: a/sig\r\n\r\nx"),
-            {"text_body": ["text/plain"], "file_attachments": ["a/b"]},
-        ),
-        (multipart("mixed", FILE, FILE), {"file_attachments": ["a/b"]}),
-        (multipart("alternative", PLAIN), {"text_body": ["text/plain"]}),
-        (multipart("alternative", HTML, PLAIN), {}),
-        (multipart("alternative", PLAIN, FILE, HTML), {"text_body": ["text/plain"]}),
-        (multipart("mixed"), {}),
-        (multipart("related"), {}),
-        (multipart("alternative"), {}),
-        (multipart("signed"), {}),
-        (multipart("report", PLAIN, FILE), {}),
-        ("Content-Type: message/rfc822\r\n\r\n" + PLAIN, {}),
-    ],
-)
-def test_flat_lists(data: str, expected: dict[str, list[str]]) -> None:
-    assert flat(data) == expected
-
-
-@pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        ('Content-Disposition: attachment; filename="f"\r\nContent-ID: <x>', {"filename": "f"}),
-        ("Content-ID: <x>\r\nContent-Disposition: attachment; filename=f", {"content_id": "<x>"}),
-        ("Content-Disposition: inline; filename=f\r\nContent-ID: <x>", {"content_id": "<x>"}),
-        ("Content-Disposition: attachment\r\nContent-ID: <x>", {}),
-        ("X-Other: y", {}),
-    ],
-)
-def test_what_names_a_flat_part(head: str, expected: dict[str, str]) -> None:
-    parsed = parse(multipart("mixed", PLAIN, f"Content-Type: a/b\r\n{head}\r\n\r\nx"))
-    parsed.close()
-    assert parsed.document["file_attachments"] == [{"content_type": "a/b", "content": {"create_id": "0"}, **expected}]
-
-
-def test_flat_parts_share_the_content_of_the_tree() -> None:
-    parsed = parse(multipart("mixed", PLAIN, FILE))
-    parsed.close()
-    tree = parsed.document["parts"]["parts"]
-    assert parsed.document["text_body"][0]["content"] is tree[0]["content"]
-    assert parsed.document["file_attachments"][0]["content"] is tree[1]["content"]
-
-
-def test_a_file_that_is_a_container_has_no_content() -> None:
-    parsed = parse(multipart("mixed", PLAIN, "Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\ny"))
-    parsed.close()
-    assert parsed.document["file_attachments"] == [{"content_type": "message/rfc822"}]
 
 
 # --- what is broken ---------------------------------------------------------------------------------------------------------

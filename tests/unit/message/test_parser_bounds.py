@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from koukan.blob.bodies import BytesBody
 from koukan.message.parser import MAX_PARTS, MessageParser, ParsedMessage
 
 SIZE = 1_000_000
@@ -61,7 +62,7 @@ def parse(data: bytes) -> ParsedMessage:
     parser = MessageParser(max_inline=2 * SIZE)
     for offset in range(0, len(data), 65536):
         parser.feed(data[offset : offset + 65536])
-    return parser.result()
+    return parser.result(BytesBody(data))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -94,7 +95,7 @@ def test_a_large_message_is_never_in_memory() -> None:
         parser.feed(block)
         fed += len(block)
     parser.feed(b"--b--\r\n")
-    parsed = parser.result()
+    parsed = parser.result(BytesBody(b""))
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     parsed.close()

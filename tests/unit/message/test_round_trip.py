@@ -74,8 +74,9 @@ def same_name(text: str) -> list[str]:
 async def test_the_parser_gives_back_what_the_builder_was_given(case: tuple[dict[str, Any], dict[str, bytes]]) -> None:
     spec, blobs = case
     parser = MessageParser(max_inline=100_000)
-    parser.feed(await build(spec, blobs).read())
-    parsed = parser.result()
+    message = await build(spec, blobs).read()
+    parser.feed(message)
+    parsed = parser.result(BytesBody(message))
     try:
         document = parsed.document
         texts = [{"content_type": t["content_type"], "content": t["content"]} for t in document["text_body"]]
@@ -130,7 +131,7 @@ async def test_bounces_are_valid(reply: str, recipients: list[str], original: by
     assert (verdict.level, verdict.reason) == (Level.HIGH, None)
     parser = MessageParser()
     parser.feed(data)
-    parsed = parser.result()
+    parsed = parser.result(BytesBody(data))
     parsed.close()
     assert [part["content_type"] for part in parsed.document["parts"]["parts"]][:2] == [
         "text/plain",
