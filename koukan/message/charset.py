@@ -124,10 +124,8 @@ _JIS = "koukan.jis"
 _EUC = "koukan.euc"
 _CHINESE = "koukan.chinese"
 _ERRORS = {"cp1252": _WESTERN, "cp950": _CHINESE, "euc_jp": _EUC, "iso2022_jp_ext": _JIS}
-# Octets that are no beginning of a character in UTF-8.
-_NOT_UTF8 = re.compile(
-    rb"(?:[\x80-\xc1\xf5-\xff]|[\xc2-\xdf](?![\x80-\xbf])|[\xe0-\xef](?![\x80-\xbf]{2})|[\xf0-\xf4](?![\x80-\xbf]{3}))++"
-)
+# Octets that begin no character in UTF-8, as far as that can be said without what may follow.
+_NOT_UTF8 = re.compile(rb"(?:[\x80-\xc1\xf5-\xff]|[\xc2-\xf4](?=[^\x80-\xbf]))++")
 _WINDOWS_1252 = [bytes((octet,)).decode("cp1252", "ignore") or chr(octet) for octet in range(256)]
 # Octets that begin no character: many of them are taken at once.
 _BEYOND_7BIT = re.compile(rb"[\x80-\xff]++")
@@ -186,7 +184,8 @@ def _jis(octets: bytes) -> str:
     row, cell = octets
     lead = ((row - 0x21) >> 1) + (0x81 if row < 0x5F else 0xC1)
     trail = cell + (0x7E if row % 2 == 0 else 0x1F if cell < 0x60 else 0x20)
-    return bytes((lead, trail)).decode("cp932", "replace")
+    text = bytes((lead, trail)).decode("cp932", "replace")
+    return text if len(text) == 1 else "\ufffd"
 
 
 @lru_cache(maxsize=94 * 94)

@@ -146,9 +146,12 @@ class _Uuencode:
 def _uu_line(line: bytes) -> bytes:
     """What one line stands for; nothing when it is damaged or none."""
     octets = (line[0] - 0x20) & 0x3F if line else 0
+    length = 1 + (octets + 2) // 3 * 4
+    if length > 2 * len(line) + 4:
+        return b""  # spaces at the end may have been lost on the way, but no more than are there
     try:
         # Some programs write more characters than the octets need.
-        return binascii.a2b_uu(line[: 1 + (octets + 2) // 3 * 4]) if octets else b""
+        return binascii.a2b_uu(line[:length]) if octets else b""
     except binascii.Error:
         return b""
 

@@ -28,7 +28,7 @@ MAX_DELIMITER = 998
 _NO_HEADERS = Headers([])
 _LINE = re.compile(rb"[^\r\n]*+")
 _DASHES_AFTER_CR = re.compile(rb"[\r\n](?=--)")
-_FIELD_NAME = re.compile(rb"[!-9;-~]+[ \t]*+:")
+_FIELD_NAME = re.compile(rb"[!-9;-~]++[ \t]*+:")
 _TRANSPARENT = frozenset({"7bit", "8bit", "binary"})
 _STATUS = "message/delivery-status"
 

@@ -14,6 +14,8 @@ TOKEN = re.compile(_TOKEN)
 _MIME_TYPE = re.compile(rf"({_TOKEN})/({_TOKEN})")
 _SEGMENT = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*+"?)*+', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)("?)', re.DOTALL)
+# What is in parentheses is a comment, but programs that forget to quote the names of files write them so, too.
+_UNQUOTED_FILE = re.compile(r"(?:^|;)[ \t]*(?:file)?name[ \t]*=[ \t]*[^\";]*\(", re.IGNORECASE)
 _SECTION = re.compile(r"(.+?)(?:\*(\d{1,9}))?(\*)?", re.DOTALL)
 
 
@@ -84,7 +86,7 @@ class _Sections:
 def _parse(text: str) -> Parameterized:
     lexical.check_length(text)
     bare, valid = lexical.strip_comments(text)
-    segments = _split(bare)
+    segments = _split(text if _UNQUOTED_FILE.search(text) else bare)
     if len(segments) > 1 and not segments[-1]:
         segments.pop()  # many senders end with a semicolon, and Python's email package lets them
     out = Parameterized(encoded_words.harmless(segments[0].lower()), valid=valid and not lexical.CONTROL.search(bare))

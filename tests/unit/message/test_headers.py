@@ -47,6 +47,13 @@ def test_names_compare_without_case_and_values_are_unfolded() -> None:
     assert headers.count("x-none") == 0
 
 
+def test_white_space_before_a_colon_is_no_part_of_the_name() -> None:
+    headers, _ = parse_headers(b"Subject \t: x\r\nFrom: a@b.c\r\n")
+    assert headers.fields[0] == Field("Subject", b" x", b" \t")
+    assert headers.get("subject") == "x"
+    assert headers.get("from") == "a@b.c"
+
+
 def test_octets_beyond_utf8_become_replacement_characters() -> None:
     assert parse_headers(b"a: \xc3\xa9 \xff\r\n")[0].get("a") == "é \ufffd"
 
@@ -65,6 +72,9 @@ def test_octets_beyond_utf8_become_replacement_characters() -> None:
         (b"From someone Mon Jan  1\r\na: 1\r\n", ["a"], b"", None),
         (b"a: 1\r\nFrom someone\r\n", ["a"], b"From someone\r\n", "a line is no header"),
         (b"a: 1", ["a"], b"", None),
+        (b"a : 1\r\nb\t: 2\r\nc: 3\r\n", ["a", "b", "c"], b"", "white space before a colon"),
+        (b"a : 1\r\nno header\r\n", ["a"], b"no header\r\n", "a line is no header"),
+        (b" : 1\r\na: 2\r\n", ["a"], b"", "the first line is a continuation"),
     ],
 )
 def test_the_block_ends_where_headers_end(block: bytes, names: list[str], rest: bytes, defect: str | None) -> None:

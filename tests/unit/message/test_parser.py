@@ -1,3 +1,4 @@
+import binascii
 import json
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -116,7 +117,30 @@ async def _compare(ours: Any, theirs: EmailMessage, blobs: dict[str, bytes]) -> 
         ("References: <a@b>\r\n <c@d>", "a@b c@d"),
         ("In-Reply-To: <a@b>", "a@b"),
         ("Reply-To: Ann <ann@example.com>", [{"display_name": "Ann", "address": "ann@example.com"}]),
+        ("References: <a@b><c@d>,\r\n\t<e@f> (why)", "a@b c@d e@f"),
+        ('In-Reply-To: Your message of "Mon, 1 Jan" <a@b>', "a@b"),
+        ("Resent-Message-ID: <a@b>", "a@b"),
         ("Content-ID: <logo@x>", "<logo@x>"),
+        ("Subject : x", "x"),
+        (b"Subject: =?iso-8859-1?Q?gr\xfc=DFe?= \xff", "grüße \ufffd"),
+        (b"From: =?iso-8859-1?Q?J\xf6rg?= <j@b.c>", [{"display_name": "Jörg", "address": "j@b.c"}]),
+        (b"To: <\xff@b.c>", [{"display_name": "", "address": "\ufffd@b.c"}]),
+        (b'Content-Type: a/b; name="=?gbk?Q?\xd6\xd0?=.txt"; \xff=1', ["a/b", {"name": "中.txt", "\ufffd": "1"}]),
+        (b"Content-Disposition: \xff; filename*=gbk''\xd6%D0", ["\ufffd", {"filename": "中"}]),
+        ("Sender: Ann <a@b.c>", [{"display_name": "Ann", "address": "a@b.c"}]),
+        ("Resent-To: a@b.c, d@e.f", [
+            {"display_name": "", "address": "a@b.c"},
+            {"display_name": "", "address": "d@e.f"},
+        ]),
+        ("Disposition-Notification-To: =?utf-8?q?J=C3=B6rg?= <a@b.c>", [
+            {"display_name": "Jörg", "address": "a@b.c"},
+        ]),
+        # what is in an encoded word is never an address
+        ("Reply-To: =?utf-8?q?Sales=2C_evil=40x=2Ey_=3Cevil=40x=2Ey=3E?= <a@b.c>", [
+            {"display_name": "Sales, evil@x.y <evil@x.y>", "address": "a@b.c"},
+        ]),
+        ("Sender: =?utf-8?q?evil=40x=2Ey?=", [{"display_name": "evil@x.y", "address": ""}]),
+        ("Resent-Date: Thu, 01 Jan 1970 00:00:00 +0100", {"unix_secs": -3600, "tz_offset": 3600}),
         ("Content-Transfer-Encoding: BASE64", "BASE64"),
         ("Message-ID: <a@b>", "a@b"),
         ("Message-ID: a@b", "a@b"),
@@ -169,6 +193,13 @@ def test_structured_fields_beyond_the_bound_stay_text() -> None:
     assert kinds == [list] * 3 + [str] * 5
 
 
+def test_structured_fields_beyond_the_bound_stay_encoded() -> None:
+    name = "=?utf-8?q?x=2C_evil=40x=2Ey?="
+    found = part(f"To: {'a@b.c, ' * 25_000}\r\nTo: {name} <a@b.c>{' ' * 200}, {'a@b.c, ' * 18_000}\r\n\r\n")["headers"]
+    assert isinstance(found[0][1], str)
+    assert found[1][1].startswith(name) if isinstance(found[1][1], str) else found[1][1][0]["address"] == "a@b.c"
+
+
 # --- contents ---------------------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +225,29 @@ def test_structured_fields_beyond_the_bound_stay_text() -> None:
         ("Content-Transfer-Encoding: base64", "a", ""),
         ("Content-Transfer-Encoding: quoted-printable", "gr=C3=BC=\r\n=C3=9Fe=0D=0A=XY", "grüße\n=XY"),
         ("Content-Transfer-Encoding: quoted-printable", "a=", "a"),
+        # padding at the ends of lines
+        ("Content-Transfer-Encoding: quoted-printable", "a= \t\r\nb  \r\nc=  ", "ab\nc"),
+        ("Content-Transfer-Encoding: quoted-printable", "a=20 \nb\t\n", "a \nb\n"),
+        ('Content-Transfer-Encoding: "base64"', "aGk=", "hi"),
+        ("Content-Transfer-Encoding: base64 (as ever)", "aGk=", "hi"),
+        ("Content-Transfer-Encoding: x-uuencode", "\r\nbegin 644 a.txt\r\n#86)C\r\n`\r\nend\r\nfooter\r\n", "abc"),
+        ("Content-Transfer-Encoding: uuencode", "begin 0644 a b.txt\n%:&5L;&\\ \n \nend", "hello"),
+        ("Content-Transfer-Encoding: X-UUE", "begin 644 a\n#86)CDD\nM\n\x7f\xff\n#86)C", "abcabc"),
+        ("Content-Transfer-Encoding: x-uuencode", "no file at all", "no file at all"),
+        ("Content-Transfer-Encoding: x-uuencode", "begin 644 a\n!(\n#86)C", " abc"),
         ("Content-Transfer-Encoding: x-unknown", "as it is", "as it is"),
+        # smaller encodings are said, larger ones are meant
+        ("Content-Type: text/plain; charset=iso-8859-1", b"\x93euro\x94 \x80", "\u201ceuro\u201d €"),
+        ("Content-Type: text/plain; charset=us-ascii", "grüße".encode() + b" \xfc", "grüße ü"),
+        ("", b"gr\xfc\xdfe", "grüße"),
+        ("Content-Type: text/plain; charset=gb2312", "镕€".encode("gbk", "ignore") + b"\x81\x30\x81\x30", "镕\x80"),
+        ("Content-Type: text/plain; charset=ks_c_5601-1987", "똠".encode("cp949"), "똠"),
+        ("Content-Type: text/plain; charset=shift_jis", b"\x87\x40\xfa\x40", "①ⅰ"),
+        ("Content-Type: text/plain; charset=euc-jp", b"\xad\xa1\xa4\xa2\xff\xf9\xa1", "①あ\ufffd纊"),
+        ("Content-Type: text/plain; charset=iso-2022-jp", b'\x1b$B-!$"|q\x1b(B \xb1', "①あⅰ ｱ"),
+        ("Content-Type: text/plain; charset=iso-2022-jp", b"\x1b(I12\x1b(B\x1b$B~~\x1b(B", "ｱｲ\ufffd"),
+        ("Content-Type: text/plain; charset=big5", b"\xa4\x40\x87\x40\xf9\xd6\xff", "一䏰碁\ufffd"),
+        ("Content-Type: text/plain; charset=cp-850", b"\x81", "ü"),
     ],
 )
 @pytest.mark.parametrize("piece", [1, 65536])
@@ -231,6 +284,20 @@ async def test_large_text_is_a_blob_in_utf8_with_lf() -> None:
     data = f"Content-Type: text/plain; charset=iso-8859-1\r\n\r\n{content}".encode("iso-8859-1")
     parsed = parse(data, max_inline=65536, piece=999)
     assert (await read_blobs(parsed))["0"] == content.replace("\r\n", "\n").encode()
+
+
+async def test_uuencoded_content_may_be_none() -> None:
+    content = b"a line that is no beginning of a file\r\n" * 500
+    parsed = parse(b"Content-Type: a/b\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\n" + content, piece=99)
+    assert await read_blobs(parsed) == {"0": content}
+
+
+@given(st.binary(max_size=300), st.integers(1, 80))
+async def test_uuencoded_files_come_back(data: bytes, piece: int) -> None:
+    lines = b"".join(binascii.b2a_uu(data[i : i + 45]) for i in range(0, len(data), 45))
+    head = b"Content-Type: a/b\r\nContent-Transfer-Encoding: uuencode\r\n\r\n"
+    parsed = parse(head + b"begin 644 file.bin\n" + lines + b"`\nend\n", piece=piece)
+    assert await read_blobs(parsed) == {"0": data}
 
 
 async def test_ids_run_depth_first() -> None:

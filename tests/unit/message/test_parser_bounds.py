@@ -51,6 +51,22 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "soft line ends": lambda: repeated(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n", b"=\r\n"),
     "base64": lambda: repeated(b"Content-Transfer-Encoding: base64\r\n\r\n", b"QUJD"),
     "no base64": lambda: repeated(b"Content-Transfer-Encoding: base64\r\n\r\n", b"*"),
+    "padding": lambda: repeated(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n", b" \t"),
+    "padding behind soft line ends": lambda: repeated(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n", b"= \n"),
+    "uuencode": lambda: repeated(b"Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 a\n", b"#86)C\n"),
+    "uuencode without files": lambda: repeated(b"Content-Transfer-Encoding: x-uuencode\r\n\r\n", b"begin"),
+    "uuencode cut short": lambda: repeated(b"Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 a\n", b"M\n"),
+    "words that are none": lambda: repeated(b"subject: ", b"=?a?q?x ? "),
+    "octets in words": lambda: repeated(b"subject: ", b"=?gbk?q?\xd6?="),
+    "ids": lambda: (b"references: " + b"<a>" * 40_000 + b"\r\n") * 8,
+    "messages of a digest": lambda: repeated(
+        b"Content-Type: multipart/digest; boundary=b\r\n\r\n", b"--b\r\n\r\na: b\r\n\r\nx\r\n"
+    ),
+    "related parts": lambda: repeated(
+        b"Content-Type: multipart/related; boundary=b; start=x\r\n\r\n", b"--b\r\nContent-ID: y\r\n\r\nx\r\n"
+    ),
+    "white space before colons": lambda: repeated(b"", b"a \t:\n"),
+    "unquoted names": lambda: repeated(b"content-type: a/b", b"; name=(") + b"\n",
     "quoted headers": lambda: repeated(b"Content-Type: text/rfc822-headers\r\n\r\n", b"a:b\r\n"),
     "parts of quoted headers": lambda: repeated(
         MIXED, b"--b\r\nContent-Type: text/rfc822-headers\r\n\r\n" + b"to: a@b.c\r\n" * 100
