@@ -8,8 +8,8 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koukan.auth.dkim.canonical import BodyHash, canonical_header, select_fields
-from koukan.message.headers import Field, Headers
+from koukan.auth.dkim.canonical import BodyHash, canonical_field, canonical_header, select_fields
+from koukan.message.headers import Field, Headers, parse_headers
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,12 @@ from koukan.message.headers import Field, Headers
 )
 def test_headers(algorithm: str, name: bytes, value: bytes, canonical: bytes) -> None:
     assert canonical_header(name, value, algorithm) == canonical
+
+
+@pytest.mark.parametrize(("algorithm", "canonical"), [("simple", b"Subject \t: x \r\n"), ("relaxed", b"subject:x\r\n")])
+def test_white_space_before_a_colon_is_signed_as_it_stands(algorithm: str, canonical: bytes) -> None:
+    (field,) = parse_headers(b"Subject \t: x \r\n")[0]
+    assert canonical_field(field, algorithm) == canonical
 
 
 BODIES = [
