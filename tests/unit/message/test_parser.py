@@ -195,9 +195,8 @@ def test_structured_fields_beyond_the_bound_stay_text() -> None:
 
 def test_structured_fields_beyond_the_bound_stay_encoded() -> None:
     name = "=?utf-8?q?x=2C_evil=40x=2Ey?="
-    found = part(f"To: {'a@b.c, ' * 25_000}\r\nTo: {name} <a@b.c>{' ' * 200}, {'a@b.c, ' * 18_000}\r\n\r\n")["headers"]
-    assert isinstance(found[0][1], str)
-    assert found[1][1].startswith(name) if isinstance(found[1][1], str) else found[1][1][0]["address"] == "a@b.c"
+    ((_, value),) = part(f"To: {name} <a@b.c>, {'a@b.c, ' * 25_000}\r\n\r\n")["headers"]
+    assert value.startswith(f"{name} <a@b.c>, a@b.c, ")
 
 
 # --- contents ---------------------------------------------------------------------------------------------------------------

@@ -99,6 +99,16 @@ async def test_max_inline() -> None:
     assert receiver.blobs == {"0": text + b"x"}
 
 
+@pytest.mark.parametrize("size", [10, 5 * message_parser.INLINE_SIZE])
+async def test_an_attached_message_arrives_with_all_its_bytes(size: int) -> None:
+    inner = b"Subject: inner\r\n\r\n" + b"x" * size
+    head = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhello\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n"
+    receiver, _ = await receive({"receive_parsing": {}}, head + inner + b"\r\n--b--\r\n")
+    (part,) = receiver.document["file_attachments"]
+    assert part["content_type"] == "message/rfc822"
+    assert receiver.blobs[part["content"]["create_id"]] == inner
+
+
 @pytest.mark.parametrize("size", [1000, message_parser.INLINE_SIZE, 5 * message_parser.INLINE_SIZE])
 @pytest.mark.parametrize("known_length", [True, False])
 async def test_large_messages_are_parsed_off_the_event_loop(
