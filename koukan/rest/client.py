@@ -27,6 +27,8 @@ from koukan.rest.uploader import UploadRefused, put_ranged, put_whole
 
 logger = logging.getLogger("koukan.rest")
 
+#: seconds that a transaction which is cancelled while it is made gets to say its name
+CREATE_GRACE = 2
 #: times a body is sent whose upload got no answer, and of which the server has nothing
 UPLOAD_TRIES = 3
 
@@ -57,6 +59,7 @@ class RestUpstream(Upstream):
         self._out_of_step = False
         #: the server may have all of the body
         self._all_sent = False
+        self._creating: asyncio.Task[None] | None = None
         self._cancelling: asyncio.Future[None] | None = None
 
     async def step(self, step: Step) -> StepResult:
@@ -88,8 +91,16 @@ class RestUpstream(Upstream):
             await self._cancelling
 
     def _begin_to_cancel(self) -> None:
-        if self._open and self._cancelling is None:
-            self._cancelling = asyncio.ensure_future(self._remote.cancel())
+        if self._creating is not None and not self._data_answered and self._cancelling is None:
+            self._cancelling = asyncio.ensure_future(self._cancel(self._creating))
+
+    async def _cancel(self, creating: asyncio.Task[None]) -> None:
+        if not creating.done():
+            # Its answer may be on its way; a server whose client hangs up before that ends the transaction by itself.
+            await asyncio.wait([creating], timeout=CREATE_GRACE)
+            creating.cancel()
+        if self._remote.location:
+            await self._remote.cancel()
 
     @property
     def _open(self) -> bool:
@@ -116,7 +127,10 @@ class RestUpstream(Upstream):
                 if self._remote.location:
                     await self._remote.patch(_update(step, first), wanted)
                 else:
-                    await self._remote.create(self._create_request(step))
+                    # Apart: a step that is cancelled while the server makes the transaction must still learn its name.
+                    self._creating = asyncio.ensure_future(self._remote.create(self._create_request(step)))
+                    self._creating.add_done_callback(_heard)
+                    await asyncio.shield(self._creating)
                 while self._envelope_pending(step, wanted):
                     self._expect_more()
                     await self._remote.poll(deadline)
@@ -124,6 +138,8 @@ class RestUpstream(Upstream):
             failure = Response(450, f"4.4.1 {error}")
         except TimeoutError:
             failure = _NO_ANSWER
+            if self._creating is not None:
+                self._creating.cancel()
         answered = not self._envelope_pending(step, wanted)
         self._take_answers(step, result, failure, first)
         return answered
@@ -306,6 +322,12 @@ class RestUpstream(Upstream):
                 raise UpstreamError(f"{remote.location} names no place for blob {name!r}")
             if not places[name].finalized:
                 await put_whole(remote.http, remote.absolute(places[name].uri), ProgressBody(blob, moved), {})
+
+
+def _heard(creating: asyncio.Task[None]) -> None:
+    """Take the error of a request that nobody waits for any more."""
+    if not creating.cancelled():
+        creating.exception()
 
 
 def _postpone(limit: asyncio.Timeout, seconds: float) -> None:
