@@ -14,10 +14,10 @@ from koukan.blob.stream import StreamBody
 from koukan.logs import event
 from koukan.model import HostPort, Upstream
 from koukan.model.documents import CreateRequest, InlineBody, UpdateRequest
+from koukan.rest.blobs import BODY, BlobWriter, FinishedBlob, is_complete
 from koukan.rest.problems import BadRequest, Conflict, NotFound, Unavailable
-from koukan.rest.resource import BODY, BlobWriter, FinishedBlob, Resource, check_recipients
+from koukan.rest.resource import Resource, check_recipients
 from koukan.rest.service import TransactionService
-from koukan.rest.upload import is_complete
 
 logger = logging.getLogger("koukan.gateway")
 

@@ -10,18 +10,16 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from koukan import clock
 from koukan.model import INTERNAL_ERROR, Body, HostPort, Mailbox, Response, Step, StepResult, Upstream
 from koukan.model.documents import BlobStatus, BodyStatus, TransactionDocument, UpdateRequest, dump_transaction
 from koukan.model.values import dump_host_port
+from koukan.rest.blobs import BODY, BlobSize, BlobView
 from koukan.rest.problems import BadRequest, Conflict
 
 logger = logging.getLogger("koukan.rest")
-
-#: the blob id of the message itself
-BODY = "body"
 
 #: recipients beyond the limit that a transaction may name
 MAX_SURPLUS = 1000
@@ -29,75 +27,6 @@ MAX_SURPLUS = 1000
 _TOO_MANY_RECIPIENTS = Response(452, "4.5.3 too many recipients")
 
 Result = TypeVar("Result")
-
-
-class BlobView(Protocol):
-    """How far the upload of a blob has come."""
-
-    @property
-    def size(self) -> int:
-        """Bytes stored."""
-        ...
-
-    @property
-    def length(self) -> int | None:
-        """Final length once known."""
-        ...
-
-
-class BlobSize(NamedTuple):
-    """A blob whose bytes are elsewhere."""
-
-    size: int
-    length: int | None
-
-
-class BlobWriter(BlobView, Protocol):
-    """The receiving end of one blob's upload."""
-
-    #: re-sent bytes are skipped; False: they are refused (gateway)
-    overlap_allowed: bool
-    #: held while bytes are added, since two requests may bring the same ones
-    lock: asyncio.Lock
-
-    async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
-        """Store the next bytes; `total` is the final length when declared, `last` completes the blob."""
-        ...
-
-    def heard(self) -> None:
-        """Bytes are on their way: the client lives, however long a piece takes it."""
-        ...
-
-    def interrupted(self) -> None:
-        """The request broke off; the client may or may not come back."""
-        ...
-
-
-class FinishedBlob(BlobWriter):
-    """A blob that is complete: it takes nothing but what is there already (upload.receive)."""
-
-    overlap_allowed = True
-
-    def __init__(self, blob: BlobView) -> None:
-        self._blob = blob
-        self.lock = asyncio.Lock()
-
-    @property
-    def size(self) -> int:
-        return self._blob.size
-
-    @property
-    def length(self) -> int | None:
-        return self._blob.length
-
-    async def append(self, data: bytes, *, total: int | None, last: bool) -> None:
-        raise Conflict("the blob is complete")
-
-    def heard(self) -> None:
-        """Nobody waits for it."""
-
-    def interrupted(self) -> None:
-        """Nothing is lost."""
 
 
 @dataclass(eq=False, slots=True)

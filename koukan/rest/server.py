@@ -20,8 +20,9 @@ from koukan.errors import InvalidDocument, InvalidMessage, KoukanError, StoreErr
 from koukan.listener import HttpListener
 from koukan.model import HostPort
 from koukan.model.documents import parse_create, parse_update
+from koukan.rest.blobs import BODY, BlobWriter
 from koukan.rest.problems import BadRequest, Moved, PreconditionFailed, Refusal, StorageFull, Unavailable
-from koukan.rest.resource import BODY, BlobWriter, Resource
+from koukan.rest.resource import Resource
 from koukan.rest.service import TransactionService
 from koukan.rest.upload import content_range, header_number, parse_upload, receive
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from koukan.model.documents import CreateRequest, UpdateRequest
-from koukan.rest.resource import BlobWriter, Resource
+from koukan.rest.blobs import BlobWriter
+from koukan.rest.resource import Resource
 
 
 class TransactionService(Protocol):

@@ -6,8 +6,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
+from koukan.rest.blobs import BlobWriter, is_complete
 from koukan.rest.problems import BadRequest, NotFound, RangeRefused, TooLarge
-from koukan.rest.resource import BlobView, BlobWriter
 
 #: digits of a number in a header; Python makes an error of its own of numbers with thousands of them
 _DIGITS = 18
@@ -84,11 +84,6 @@ def content_range(writer: BlobWriter) -> str | None:
     if writer.size == 0:
         return None
     return f"bytes 0-{writer.size - 1}/{'*' if writer.length is None else writer.length}"
-
-
-def is_complete(blob: BlobView) -> bool:
-    """All of a blob has been uploaded."""
-    return blob.length is not None and blob.size == blob.length
 
 
 async def _repeated(writer: BlobWriter, upload: Upload, chunks: AsyncIterator[bytes]) -> None:

@@ -13,7 +13,8 @@ from koukan.chain.transaction import Transaction
 from koukan.errors import StoreError
 from koukan.message.bodies import SpecBody
 from koukan.model import Body, Response
-from koukan.rest.resource import BODY, Resource
+from koukan.rest.blobs import BODY
+from koukan.rest.resource import Resource
 from koukan.router.dispatcher import Delivery, Dispatcher
 from koukan.router.roles import Role
 from koukan.router.work import Ledger, Work

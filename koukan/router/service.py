@@ -18,10 +18,10 @@ from koukan.message.bodies import SpecBody
 from koukan.message.builder import BlobSource, parse_spec
 from koukan.model import Body, Response
 from koukan.model.documents import BuilderBody, CreateRequest, InlineBody, ReuseBody, UpdateRequest
+from koukan.rest.blobs import BODY, BlobSize, BlobView, BlobWriter, FinishedBlob, is_complete
 from koukan.rest.problems import BadRequest, Conflict, Moved, NotFound, TooLarge, Unavailable
-from koukan.rest.resource import BODY, BlobSize, BlobView, BlobWriter, FinishedBlob, Resource, check_recipients
+from koukan.rest.resource import Resource, check_recipients
 from koukan.rest.service import TransactionService
-from koukan.rest.upload import is_complete
 from koukan.router.dispatcher import Delivery, Dispatcher
 from koukan.router.roles import Role
 from koukan.router.uploads import DurableWriter, SpoolWriter, StoreWriter

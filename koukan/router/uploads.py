@@ -6,8 +6,9 @@ import asyncio
 
 from koukan.blob.spool import SpooledBody
 from koukan.errors import StoreError
+from koukan.rest.blobs import BODY, BlobWriter
 from koukan.rest.problems import Conflict
-from koukan.rest.resource import BODY, BlobWriter, Resource
+from koukan.rest.resource import Resource
 from koukan.storage.store import BlobState, Store
 
 

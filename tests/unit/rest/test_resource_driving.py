@@ -9,8 +9,9 @@ import pytest
 from koukan.blob.bodies import BytesBody
 from koukan.model import Mailbox, Response, Step, StepResult, Upstream
 from koukan.model.documents import UpdateRequest
+from koukan.rest.blobs import BODY, BlobSize
 from koukan.rest.problems import BadRequest, Conflict
-from koukan.rest.resource import BODY, MAX_SURPLUS, BlobSize, Resource
+from koukan.rest.resource import MAX_SURPLUS, Resource
 
 ANN = Mailbox("ann@example.net")
 OK = Response(250, "ok")
