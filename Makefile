@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := koukan operator charts docs tests
 
-.PHONY: setup run test interop lint fmt generate bench constraints clean images test-cluster
+.PHONY: setup run test interop faults lint fmt generate bench constraints clean images test-cluster
 
 setup: $(STAMP)
 
@@ -22,6 +22,9 @@ test: setup  ## fast tests, tests of real processes, real SQLite and PostgreSQL
 
 interop: setup  ## other implementations verify ours and are verified by us; needs npm
 	$(BIN)/python -m pytest tests/interop
+
+faults: setup  ## exchanges spoilt in every way, processes killed, stopped and cut off: nothing is lost, nothing comes twice
+	$(BIN)/python -m pytest tests/faults -n 2 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff format --check $(SOURCES)
