@@ -21,7 +21,7 @@ from koukan.errors import BodyAborted, UpstreamError
 from koukan.message.bodies import ParsedBody
 from koukan.model import BODY_ABORTED, OUT_OF_STEP, Body, Response, Step, StepResult, Upstream
 from koukan.model.values import dump_mailbox
-from koukan.rest.http import HttpClients
+from koukan.rest.http import HttpClients, shown
 from koukan.rest.remote import Conversation, RemoteTransaction, Target, read_document
 from koukan.rest.uploader import UploadRefused, put_ranged, put_whole
 
@@ -32,6 +32,9 @@ CREATE_GRACE = 2
 #: times a body is sent whose upload got no answer, and of which the server has nothing
 UPLOAD_TRIES = 3
 
+#: characters of an error that are logged: a peer may send a page
+LOGGED = 500
+
 _NO_ANSWER = Response(450, "4.4.2 the next hop did not answer in time")
 _WITHHELD = Response(451, "4.3.0 the message was held back before it was sent, try again later")
 #: a server with retries of its own has the message: it delivers, or tells the sender itself
@@ -39,7 +42,10 @@ _KEPT = Response(250, "2.6.0 ok, kept by the next hop, which tries again by itse
 
 
 class RestUpstream(Upstream):
-    """One transaction on a REST server. `may_send` is asked before the body goes out, and while it does."""
+    """One transaction on a REST server. `may_send` is asked before the body goes out, and while it does.
+
+    `name` is the transaction of ours that it belongs to, for the log and for whoever asks us about a failure.
+    """
 
     def __init__(
         self,
@@ -47,11 +53,13 @@ class RestUpstream(Upstream):
         target: Target,
         conversation: Conversation,
         may_send: Callable[[], bool] = lambda: True,
+        name: str = "",
     ) -> None:
         self._remote = RemoteTransaction(clients, target)
         self._target = target
         self._conversation = conversation
         self._may_send = may_send
+        self._name = name
         self._mail_failure: Response | None = None
         self._rcpt_answers: list[Response] = []
         self._data_answered = False
@@ -112,7 +120,7 @@ class RestUpstream(Upstream):
             async with asyncio.timeout(self._target.rcpt_timeout):
                 await self._remote.patch(document)
         except (UpstreamError, TimeoutError) as error:
-            logger.info("%s to %s: %s", what, self._remote.location, error or "no answer")
+            logger.info("%s to %s: %s", what, self._remote, error or "no answer")
 
     # --- envelope ------------------------------------------------------------------------------------------------------
 
@@ -135,7 +143,7 @@ class RestUpstream(Upstream):
                     self._expect_more()
                     await self._remote.poll(deadline)
         except UpstreamError as error:
-            failure = Response(450, f"4.4.1 {error}")
+            failure = self._trouble("4.4.1 the next hop cannot be asked now, try again later", error)
         except TimeoutError:
             failure = _NO_ANSWER
             if self._creating is not None:
@@ -180,11 +188,17 @@ class RestUpstream(Upstream):
         document.update(_update(step, 0))
         return document
 
+    def _trouble(self, text: str, error: UpstreamError) -> Response:
+        """What others hear of an error: a plain sentence and the transaction. Hosts, URLs, a peer's page are the log's."""
+        logger.warning("%s: %s", self._name or self._remote.id or "?", str(error)[:LOGGED])
+        name = self._name or self._remote.id
+        return Response(450, f"{text} ({name})" if name else text)
+
     def _expect_more(self) -> None:
         """Raises UpstreamError when the server has given up: what it has not answered by then it never will."""
         document = self._remote.document
         if document.final_attempt_reason is not None or document.cancelled:
-            raise UpstreamError(f"{self._remote.location} ended: {document.final_attempt_reason or 'cancelled'}")
+            raise UpstreamError(f"{self._remote} ended: {document.final_attempt_reason or 'cancelled'}")
 
     # --- data ----------------------------------------------------------------------------------------------------------
 
@@ -215,7 +229,7 @@ class RestUpstream(Upstream):
         except BodyAborted:
             return BODY_ABORTED if self._may_send() else _WITHHELD
         except UpstreamError as error:
-            return Response(450, f"4.4.2 {error}")
+            return self._trouble("4.4.2 the next hop did not take the message, try again later", error)
         except TimeoutError:
             return _NO_ANSWER
         return None
@@ -247,7 +261,7 @@ class RestUpstream(Upstream):
                 if status is not None and status.complete:
                     await self._answered(self._target.settle_timeout)
         except (UpstreamError, TimeoutError) as error:
-            logger.info("%s: what became of the message is not known: %s", self._remote.location, error or "no answer")
+            logger.info("%s: what became of the message is not known: %s", self._remote, error or "no answer")
         self._data_answered = True
 
     # --- upload --------------------------------------------------------------------------------------------------------
@@ -297,7 +311,7 @@ class RestUpstream(Upstream):
                 else:
                     answer = await put_ranged(remote.http, uri, body, size, remote.wait_headers())
         except TimeoutError:
-            raise UpstreamError(f"{uri}: no answer to the upload") from None
+            raise UpstreamError(f"{shown(uri)}: no answer to the upload") from None
         if "preference-applied" in answer.headers:
             remote.learn(answer)
 
@@ -314,12 +328,12 @@ class RestUpstream(Upstream):
             uri = remote.absolute(status.builder_uri)
             answer = await remote.request("POST", uri, body.spec, {"if-match": remote.etag})
             if answer.status != 200:
-                raise UpstreamError(f"{uri} answered the parsed message with {answer}")
+                raise UpstreamError(f"{shown(uri)} answered the parsed message with {answer}")
             status = read_document(answer.body).body
         places = status.blobs if status is not None and status.blobs is not None else {}
         for name, blob in body.blobs.items():
             if name not in places:
-                raise UpstreamError(f"{remote.location} names no place for blob {name!r}")
+                raise UpstreamError(f"{remote} names no place for blob {name!r}")
             if not places[name].finalized:
                 await put_whole(remote.http, remote.absolute(places[name].uri), ProgressBody(blob, moved), {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import aiohttp.abc
@@ -113,17 +114,17 @@ async def exchange(
                 url = moved_to = joined(url, response.headers["location"])
             if content is not None and not isinstance(content, bytes):
                 if replay is None:
-                    raise UpstreamError(f"redirected to {url} in the middle of an upload")
+                    raise UpstreamError(f"redirected to {shown(url)} in the middle of an upload")
                 content = replay()
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-        raise UpstreamError(f"{url}: is no URL of HTTP, such as http://router:8000/path") from None
+        raise UpstreamError(f"{shown(url)}: is no URL of HTTP, such as http://router:8000/path") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if isinstance(error.__cause__, BodyAborted):
             raise error.__cause__ from None
         # aiohttp's error refers to itself by its traceback, and to us: what we hold would stay until the next collection.
         content = replay = data = None
-        raise UpstreamError(f"{url}: {error or type(error).__name__}") from None
-    raise UpstreamError(f"{url}: more than {REDIRECT_LIMIT} redirects")
+        raise UpstreamError(f"{shown(url)}: {error or type(error).__name__}") from None
+    raise UpstreamError(f"{shown(url)}: more than {REDIRECT_LIMIT} redirects")
 
 
 class SentOnce(aiohttp.payload.Payload):
@@ -164,7 +165,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         content += chunk
         if len(content) > ANSWER_LIMIT:
             response.close()
-            raise UpstreamError(f"{response.url}: the answer is larger than {ANSWER_LIMIT} bytes")
+            raise UpstreamError(f"{shown(str(response.url))}: the answer is larger than {ANSWER_LIMIT} bytes")
     return bytes(content)
 
 
@@ -173,7 +174,16 @@ def joined(base: str, reference: str) -> str:
     try:
         url = URL(base).join(URL(reference, encoded=True))
     except ValueError as error:
-        raise UpstreamError(f"{base} answered with {reference[:200]!r}, which is no URL: {error}") from None
+        raise UpstreamError(f"{shown(base)} answered with {shown(reference)!r}, which is no URL: {error}") from None
     if not reference or url.scheme not in ("http", "https"):
-        raise UpstreamError(f"{base} answered with {reference[:200]!r}, which is no URL of HTTP")
+        raise UpstreamError(f"{shown(base)} answered with {shown(reference)!r}, which is no URL of HTTP")
     return str(url)
+
+
+def shown(url: str) -> str:
+    """A URL as it may stand in a log: without user, password, query and fragment, which may be secrets, and bounded."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "what is no URL"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:200]

@@ -126,7 +126,7 @@ class RestOutput(Upstream):
             settle_timeout=SETTLE_TIMEOUT,
             chunk_size=options.chunk_size,
         )
-        return RestUpstream(self._sink.clients, target, self._conversation(route, host), self._tx.may_send)
+        return RestUpstream(self._sink.clients, target, self._conversation(route, host), self._tx.may_send, self._tx.id)
 
     def _conversation(self, route: Route, host: HostPort | None) -> Conversation:
         tx = self._tx

@@ -20,7 +20,7 @@ from koukan.errors import InvalidDocument, UpstreamError
 from koukan.model import HostPort, SmtpMeta
 from koukan.model.documents import TransactionDocument, parse_transaction
 from koukan.model.values import dump_host_port, dump_smtp_meta
-from koukan.rest.http import Answer, HttpClients, exchange, joined
+from koukan.rest.http import Answer, HttpClients, exchange, joined, shown
 
 logger = logging.getLogger("koukan.rest")
 
@@ -97,12 +97,20 @@ class RemoteTransaction:
         self._prompt = False
         self._failed_polls = 0
 
+    def __str__(self) -> str:
+        return shown(self.location or self._target.url)
+
+    @property
+    def id(self) -> str:
+        """The last part of its URL: what the server calls it."""
+        return str(self).rpartition("/")[2] if self.location else ""
+
     async def create(self, document: Mapping[str, Any]) -> None:
         """POST it. Raises UpstreamError."""
         answer = await self.request("POST", self._target.url, document)
         location = answer.headers.get("location")
         if answer.status != 201 or not location:
-            raise UpstreamError(f"{self._target.url} answered {answer}")
+            raise UpstreamError(f"{shown(self._target.url)} answered {answer}")
         self.location = self._home = joined(self._target.url, location)
         self._prompt = "preference-applied" in answer.headers
         self.learn(answer)
@@ -112,25 +120,28 @@ class RemoteTransaction:
 
         `recipients`: how many there are once the update is taken. A lost answer is looked for by that number.
         """
+        trouble = ""
         for _ in range(PATCH_TRIES):
             try:
                 answer = await self.request("PATCH", self.location, document, {"if-match": self.etag})
-            except UpstreamError:
+            except UpstreamError as error:
                 if recipients is None:
                     raise
+                trouble = str(error)
             else:
+                trouble = f"answered {answer}"
                 if answer.status == 200:
                     self.learn(answer)
                     return
                 if answer.status != 412 and (answer.status < 500 or recipients is None):
-                    raise UpstreamError(f"{self.location} answered {answer}")
+                    raise UpstreamError(f"{self} answered {answer}")
                 if answer.status != 412:
                     await asyncio.sleep(POLL_SPACING)
             # Something else has changed meanwhile, an answer for example, or nobody knows: look, and say ours again.
             await self.look()
             if recipients is not None and self.document.rcpt_count >= recipients:
                 return
-        raise UpstreamError(f"{self.location} keeps changing")
+        raise UpstreamError(f"{self} takes no update, at last: {trouble}")
 
     async def poll(self, deadline: float) -> None:
         """One long poll; returns when something has changed or a while is over. Raises UpstreamError."""
@@ -169,7 +180,7 @@ class RemoteTransaction:
             self.learn(answer)
             return unchanged or self.etag != before
         if answer.status != 304 and answer.status < 500:
-            raise UpstreamError(f"{self.location} answered {answer}")
+            raise UpstreamError(f"{self} answered {answer}")
         return False
 
     async def cancel(self) -> None:
@@ -178,7 +189,7 @@ class RemoteTransaction:
             async with asyncio.timeout(CANCEL_TIMEOUT):
                 await exchange(self.http, "POST", f"{self.location}/cancel", None, {})
         except (UpstreamError, TimeoutError) as error:
-            logger.info("cancel to %s: %s", self.location, error or "no answer")
+            logger.info("cancel to %s: %s", self, error or "no answer")
 
     # --- HTTP ----------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from yarl import URL
 from koukan.errors import UpstreamError
 from koukan.model import Response
 from koukan.model.documents import TransactionDocument
-from koukan.rest.http import HttpClients, exchange, joined
+from koukan.rest.http import HttpClients, exchange, joined, shown
 from koukan.rest.remote import read_document
 
 #: seconds of one long poll
@@ -142,7 +142,7 @@ class Submission:
         headers = {"content-length": str(_size(path)), "content-type": "application/octet-stream"}
         answer = await exchange(self._http, "PUT", uri, _pieces(path), headers, lambda: _pieces(path))
         if answer.status != 200:
-            raise UpstreamError(f"{uri} answered the upload of {path} with {answer}")
+            raise UpstreamError(f"{shown(uri)} answered the upload of {path} with {answer}")
 
 
 def _reusing(spec: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:

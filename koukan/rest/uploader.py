@@ -8,7 +8,7 @@ import aiohttp
 
 from koukan.errors import KoukanError, UpstreamError
 from koukan.model import Body, Response
-from koukan.rest.http import Answer, Content, exchange
+from koukan.rest.http import Answer, Content, exchange, shown
 
 #: bodies up to this size go out as one write; larger ones are streamed
 IN_ONE_PIECE = 64 * 1024
@@ -50,7 +50,7 @@ async def put_ranged(
             if not body.replayable:
                 break
             start = state.stored
-    raise UpstreamError(f"{uri} lost track of the upload")
+    raise UpstreamError(f"{shown(uri)} lost track of the upload")
 
 
 class _GoOnFrom(KoukanError):
@@ -112,4 +112,4 @@ def _accepted(uri: str, answer: Answer) -> Answer:
     if answer.status == 507:
         raise UploadRefused(Response(452, "4.3.1 the next hop has no room for the message"))
     # Of this very upload, or of one that is there already: the transaction says which.
-    raise UpstreamError(f"{uri} answered the upload with {answer}")
+    raise UpstreamError(f"{shown(uri)} answered the upload with {answer}")

@@ -25,6 +25,7 @@ from koukan.smtp.pool import ConnectionPool
 logger = logging.getLogger("koukan.smtp")
 
 _NO_HOST = Response(450, "4.4.4 no remote_host to connect to")
+_LOST = Response(450, "4.4.2 the connection to the mail server was lost")
 _NO_RECIPIENTS = Response(554, "5.5.1 no valid recipients")
 _ONE_LMTP_RECIPIENT = Response(450, "4.5.3 one recipient per LMTP transaction")
 _MAIL_FIRST = Response(503, "5.5.1 MAIL first")
@@ -72,7 +73,7 @@ class SmtpUpstream(Upstream):
         except Refused as refused:
             result.mail = refused.response
         except ConnectionBroken as error:
-            result.mail = Response(450, f"4.4.1 {self._address}: {error}")
+            result.mail = self._trouble("4.4.1 the mail server cannot be reached, or hung up", error)
             self._drop()
         if result.mail is None or result.mail.failed:
             self._mail_failure = result.mail or _NO_HOST
@@ -84,7 +85,8 @@ class SmtpUpstream(Upstream):
         if address is None:
             raise Refused(_NO_HOST)
         if not _is_literal(address.host):
-            raise Refused(Response(450, f"4.4.4 remote_host {address.host!r} is no IP address"))
+            logger.warning("%s: remote_host is no IP address", address)
+            raise Refused(Response(450, "4.4.4 the host to connect to is no IP address"))
         connection, used = await self._pool.take(address, self._host)
         try:
             await self._mail_and_rcpts(connection, mail_from, rcpts, result, used)
@@ -152,7 +154,7 @@ class SmtpUpstream(Upstream):
             return [refused.response] * len(rcpts)
         except ConnectionBroken as error:
             self._drop()
-            broken = Response(450, f"4.4.2 {self._address}: {error}")
+            broken = self._trouble("4.4.2 the connection to the mail server was lost", error)
             answers += [broken] * (len(rcpts) - len(answers))
         return answers
 
@@ -166,10 +168,10 @@ class SmtpUpstream(Upstream):
             return _NO_RECIPIENTS if temporary is None else temporary.precondition("all rcpts failed")
         connection = self._connection
         if connection is None:
-            return Response(450, f"4.4.2 {self._address}: the connection was lost")
+            return _LOST
         limit = connection.extensions.size_limit
         if limit is not None and body.length is not None and body.length > limit:
-            return Response(552, f"5.3.4 {self._address} takes messages of {limit} bytes at most")
+            return Response(552, f"5.3.4 the server takes messages of {limit} bytes at most")
         try:
             return await self._send(connection, body)
         except BodyAborted:
@@ -178,7 +180,7 @@ class SmtpUpstream(Upstream):
             return BODY_ABORTED
         except ConnectionBroken as error:
             self._drop()
-            return Response(450, f"4.4.2 {self._address}: {error}")
+            return self._trouble("4.4.2 the connection to the mail server was lost", error)
 
     async def _send(self, connection: SmtpConnection, body: Body) -> Response:
         host = self._host
@@ -194,6 +196,11 @@ class SmtpUpstream(Upstream):
         except ConnectionBroken as error:
             logger.warning("%s: no answer to the end of data, possibly a duplicate to come: %s", self._address, error)
             raise
+
+    def _trouble(self, text: str, error: ConnectionBroken) -> Response:
+        """What others hear of an error: not which host it was, nor what the system says; that is the log's."""
+        logger.warning("%s: %s", self._address, error)
+        return Response(450, text)
 
     # --- the connection ------------------------------------------------------------------------------------------------
 

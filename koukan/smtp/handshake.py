@@ -78,7 +78,7 @@ async def _hello(connection: SmtpConnection, host: SmtpHostConfig) -> None:
 async def _start_tls(connection: SmtpConnection, address: HostPort, host: SmtpHostConfig, tls: ssl.SSLContext) -> None:
     if not connection.extensions.offers("STARTTLS"):
         if host.tls.mode != "may":
-            raise Refused(Response(450, f"4.7.4 {address} does not offer the TLS that is required"))
+            raise Refused(Response(450, "4.7.4 the mail server does not offer the TLS that is required"))
         return
     answer = await connection.command("STARTTLS", stage_timeout(host, COMMAND_TIMEOUT))
     if answer.failed:
