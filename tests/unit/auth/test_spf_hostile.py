@@ -1,6 +1,5 @@
 """SPF against records that nobody honest writes: nothing raises, and everything is bounded."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from ipaddress import ip_address
@@ -15,6 +14,7 @@ from koukan.auth.spf.record import MAX_RECORD, parse_record
 from koukan.config.router import DnsConfig
 from koukan.errors import InvalidRecord
 from koukan.net.dns import Resolver
+from tests.support.cost import at_most
 from tests.support.nameserver import NameServer
 
 CLIENT = ip_address("192.0.2.1")
@@ -122,10 +122,8 @@ async def test_no_domain_and_no_sender_raises(server: NameServer, domain: str, s
     ],
 )
 def test_the_longest_record_is_read_in_no_time(record: bytes) -> None:
-    started = time.process_time()
-    with suppress(InvalidRecord):
+    with at_most(0.25), suppress(InvalidRecord):
         parse_record(b"v=spf1 " + record[: MAX_RECORD - 7])
-    assert time.process_time() - started < 0.25
 
 
 def test_a_longer_record_is_an_error() -> None:
@@ -136,10 +134,9 @@ def test_a_longer_record_is_an_error() -> None:
 def test_expansion_is_bounded() -> None:
     values = {"s": "a.b-c+" * 200, "d": "d.example"}
     many = parse_macros("%{s}" * 4000 + ".%{d}", explanation=True)
-    started = time.process_time()
-    name = many.expand_domain(values)
-    assert many.expand_text(values, 400) is None
-    assert time.process_time() - started < 0.05
+    with at_most(0.05):
+        name = many.expand_domain(values)
+        assert many.expand_text(values, 400) is None
     assert len(name) <= MAX_DOMAIN
     assert name.endswith(".d.example")
 

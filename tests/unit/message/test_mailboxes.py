@@ -1,5 +1,4 @@
 from email import message_from_bytes, policy
-from time import process_time
 
 import pytest
 from hypothesis import given
@@ -9,6 +8,7 @@ from koukan.errors import InvalidMessage
 from koukan.message.address import Address
 from koukan.message.lexical import MAX_STRUCTURED
 from koukan.message.mailboxes import parse_mailboxes
+from tests.support.cost import at_most
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,8 @@ def test_any_text_gives_a_list(text: str) -> None:
 @pytest.mark.parametrize("unit", ["(", '"', '"\\', "a.", "<", "[", "(a)", "=?", "a@b,"])
 def test_hostile_text_takes_linear_time(unit: str) -> None:
     text = unit * (MAX_STRUCTURED // len(unit))
-    before = process_time()
-    parse_mailboxes(text)
-    assert process_time() - before < 2
+    with at_most(3):
+        parse_mailboxes(text)
 
 
 def test_the_length_is_bounded() -> None:
