@@ -39,7 +39,6 @@ class ProgressBody(Body):
 
     async def read(self, limit: int | None = None) -> bytes:
         content = await self._body.read(limit)
-        self._moved()
         self._ended()
         return content
 

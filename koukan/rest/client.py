@@ -268,6 +268,9 @@ class RestUpstream(Upstream):
 
     def _moved(self, limit: asyncio.Timeout, seconds: float) -> None:
         _postpone(limit, seconds)
+        self._check()
+
+    def _check(self) -> None:
         if not self._may_send():
             raise BodyAborted("the message is held back")
 
@@ -303,6 +306,7 @@ class RestUpstream(Upstream):
             size = None  # receivers of parsed mail take no ranges
             if isinstance(body, ParsedBody):
                 await self._upload_parsed(body, moved)
+        self._check()
         try:
             async with asyncio.timeout(None) as silence:
                 body = ProgressBody(body, moved, partial(self._sent, silence))

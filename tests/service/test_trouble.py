@@ -111,8 +111,10 @@ async def test_connections_cut_anywhere(hop: str, mode: str, tmp_path: Path, sql
         before = descriptors()
 
         relays[hop].budgets = budgets(HOPS.index(hop))
-        codes = await asyncio.gather(*(attempt(entrance, number) for number in range(AT_ONCE)))
-        assert relays[hop].cuts > 5
+        codes: list[int | None] = []
+        while relays[hop].cuts <= 5:  # how many connections a round makes depends on how busy the machine is
+            assert len(codes) < 10 * AT_ONCE
+            codes += await asyncio.gather(*(attempt(entrance, len(codes) + number) for number in range(AT_ONCE)))
         relays[hop].budgets = None
         await all_quiet(house)
 
