@@ -133,7 +133,7 @@ _LOCK_QUEUE = Statement(
 )
 _MAKE_DUE = Statement(
     """
-    UPDATE queue SET due_at = {now}
+    UPDATE queue SET due_at = CASE WHEN not_before > {now} THEN not_before ELSE {now} END
     WHERE tx_id IN (SELECT id FROM {rows}) AND due_at IS NULL AND NOT EXISTS (
         SELECT 1 FROM blob_refs f JOIN blobs b ON b.id = f.blob_id
         WHERE f.tx_id = queue.tx_id AND (b.length IS NULL OR b.size < b.length))

@@ -90,6 +90,8 @@ queue = Table(
     Column("tries", Integer, nullable=False, server_default="0"),
     #: its client has cancelled it while somebody held it: it is over when the lease is given back
     Column("cancelled", Boolean, nullable=False, server_default=false()),
+    #: when the next attempt may begin at the earliest, for what waits for bytes meanwhile
+    Column("not_before", Double),
 )
 _claimable = text("session_id IS NULL AND held IS NULL")
 _suspect = text("session_id IS NULL AND held IS NULL AND crashes > 0")

@@ -183,7 +183,7 @@ _LEAVE_QUEUE = Statement(
 _GIVE_LEASE_BACK = Statement(
     """
     UPDATE queue SET session_id = NULL, crashes = 0, tries = tries + r.tried,
-        due_at = CASE WHEN due_at IS NOT NULL THEN {now} + r.retry_in END
+        due_at = CASE WHEN due_at IS NOT NULL THEN {now} + r.retry_in END, not_before = {now} + r.retry_in
     FROM {rows}
     WHERE queue.tx_id = r.tx_id AND queue.attempt = r.attempt AND queue.session_id = r.session_id
     RETURNING queue.tx_id, queue.attempt, queue.cancelled

@@ -1,4 +1,5 @@
-"""Tries are counted apart from attempts, cancels are remembered under a lease, sessions say how they ended."""
+"""Tries are counted apart from attempts, cancels are remembered under a lease, sessions say how they ended,
+and what waits for bytes keeps the time of its next attempt."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,6 +23,7 @@ _COUNT_TRIES = """
 def upgrade() -> None:
     op.add_column("queue", sa.Column("tries", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("queue", sa.Column("cancelled", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("queue", sa.Column("not_before", sa.Double()))
     op.add_column("sessions", sa.Column("ended", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.get_bind().exec_driver_sql(_COUNT_TRIES)
     _create_partial_index("queue_suspects", ["due_at"], f"{_UNLEASED} AND crashes > 0")
@@ -37,5 +39,6 @@ def downgrade() -> None:
     op.drop_index("queue_destinations", "queue")
     op.drop_index("queue_suspects", "queue")
     op.drop_column("sessions", "ended")
+    op.drop_column("queue", "not_before")
     op.drop_column("queue", "cancelled")
     op.drop_column("queue", "tries")
