@@ -102,9 +102,9 @@ async def _update(connection: Connection, blobs: Sequence[_Blob], refresh_interv
     finished = {blob.tx_number for blob in blobs if blob.state.complete}
     active = {blob.tx_number for blob in blobs if blob.idle >= refresh_interval} - finished
     # Locked first: two uploads that end at once in two processes must each see the other's blob complete.
-    await _bulk(connection, _LOCK_QUEUE, finished)
-    ready = await _bulk(connection, _MAKE_DUE, finished)
-    unleased = {row["tx_id"] for row in ready if row["session_id"] is None}
+    locked = await _bulk(connection, _LOCK_QUEUE, finished)
+    await _bulk(connection, _MAKE_DUE, finished)
+    unleased = {row["tx_id"] for row in locked if row["session_id"] is None}
     await _bulk(connection, _TOUCH, active | finished - unleased)
     await _bulk(connection, _TOUCH_VERSION, unleased)
 
@@ -128,7 +128,7 @@ _UPDATE_BLOBS = Statement(
     rows="id bigint, size bigint, length bigint",
 )
 _LOCK_QUEUE = Statement(
-    "SELECT tx_id FROM queue WHERE tx_id IN (SELECT id FROM {rows}) ORDER BY tx_id {for_update}",
+    "SELECT tx_id, session_id FROM queue WHERE tx_id IN (SELECT id FROM {rows}) ORDER BY tx_id {for_update}",
     rows="id bigint",
 )
 _MAKE_DUE = Statement(
@@ -137,13 +137,12 @@ _MAKE_DUE = Statement(
     WHERE tx_id IN (SELECT id FROM {rows}) AND due_at IS NULL AND NOT EXISTS (
         SELECT 1 FROM blob_refs f JOIN blobs b ON b.id = f.blob_id
         WHERE f.tx_id = queue.tx_id AND (b.length IS NULL OR b.size < b.length))
-    RETURNING tx_id, session_id
     """,
     rows="id bigint",
 )
 _TOUCH = Statement("UPDATE transactions SET updated = {now} WHERE id IN (SELECT id FROM {rows})", rows="id bigint")
-# Clients of an unleased transaction see only what is stored; the version tells them that its input is complete. A leased
-# one's version is its holder's to count.
+# Clients of an unleased transaction see only what is stored; the version tells them that a blob is complete. A leased one's
+# version is its holder's to count.
 _TOUCH_VERSION = Statement(
     "UPDATE transactions SET updated = {now}, version = version + 1 WHERE id IN (SELECT id FROM {rows})",
     rows="id bigint",

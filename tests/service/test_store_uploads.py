@@ -184,3 +184,15 @@ async def test_strange_names_find_nothing_and_break_nothing(store: SqlStore, nam
     with pytest.raises(StoreError):
         await store.append(name, name, 0, b"x", None)
     await store.ping()
+
+
+async def test_every_blob_that_becomes_complete_is_a_new_version(store: SqlStore) -> None:
+    """Its client polls with the version that it knows, and shows what is complete."""
+    await store.keep([transaction("a", spec={"text": 1}, blobs={"one": None, "two": None})])
+    versions = []
+    for name, data, length in [("one", b"1", 2), ("one", b"11", 2), ("two", b"2", 1)]:
+        await store.append("a", name, len(data) - 1, data[-1:], length)
+        found = await store.load("a")
+        assert found is not None
+        versions.append(found.version)
+    assert versions[0] < versions[1] < versions[2]
