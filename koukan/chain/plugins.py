@@ -19,6 +19,7 @@ from koukan.chain.filter import Context, Filter, PluginFactory
 from koukan.chain.matchers.verdict import MatchFunction
 from koukan.chain.routing.policy import PolicyFactory, RoutingPolicy
 from koukan.config.filters import FILTER_NAMES
+from koukan.config.loader import suggest
 from koukan.config.matchers import MATCHER_NAMES
 from koukan.config.router import ModulesConfig
 from koukan.config.routing import POLICY_NAMES
@@ -30,6 +31,9 @@ _SAMPLES = {
     "koukan.hello_policy": "koukan.chain.routing.hello",
     "koukan.hello_matcher": "koukan.chain.matchers.hello",
 }
+
+
+_HOOKS = tuple(name for name in vars(Filter) if name.startswith("on_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,14 @@ class Plugins:
     def filter(self, name: str, options: Mapping[str, Any], context: Context) -> Filter | None:
         """The filter of that name with these options; None when it is off. Raises ConfigError."""
         made = _make(_FILTER, self.filters, name, options, context)
-        if made is None or isinstance(made, Filter):
-            return made
-        raise ConfigError(
-            f"the factory of filter {name!r} must return a koukan.chain.filter.Filter or None, not {made!r}"
-        )
+        if made is None:
+            return None
+        if not isinstance(made, Filter):
+            raise ConfigError(
+                f"the factory of filter {name!r} must return a koukan.chain.filter.Filter or None, not {made!r}"
+            )
+        _check_hooks(name, type(made))
+        return made
 
     def policy(self, name: str, options: Mapping[str, Any], context: Context) -> RoutingPolicy:
         """The routing policy of that name. Raises ConfigError."""
@@ -104,6 +111,28 @@ class Plugins:
             f"the factory of routing policy {name!r} must return an object with `async def route(self, tx, recipient)`, "
             f"not {made!r}"
         )
+
+
+def _check_hooks(name: str, kind: type[Filter]) -> None:
+    """Raises ConfigError for what looks like a hook and would never be called, or could not be."""
+    for attribute in dir(kind):
+        function = getattr(kind, attribute)
+        if not attribute.startswith("on_") or not callable(function):
+            continue
+        wanted = getattr(Filter, attribute, None)
+        if wanted is None:
+            hint = suggest(attribute, _HOOKS) or f"; hooks are {', '.join(_HOOKS)}"
+            raise ConfigError(f"filter {name!r}: {kind.__name__}.{attribute} is no hook and is never called{hint}")
+        expected = f"expected `async def {attribute}{inspect.signature(wanted)}`"
+        if not inspect.iscoroutinefunction(function):
+            raise ConfigError(f"filter {name!r}: {kind.__name__}.{attribute} must be async; {expected}")
+        try:
+            inspect.signature(function).bind(*inspect.signature(wanted).parameters)
+        except TypeError:
+            found = inspect.signature(function)
+            raise ConfigError(
+                f"filter {name!r}: {kind.__name__}.{attribute}{found} cannot be called; {expected}"
+            ) from None
 
 
 def _make(

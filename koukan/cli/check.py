@@ -6,13 +6,11 @@ import argparse
 import sys
 from typing import Any
 
-from koukan.chain.filter import Context
-from koukan.chain.plugins import Plugins
 from koukan.cli.process import EXIT_OK, EXIT_UNUSABLE, print_error
+from koukan.cli.trial import try_gateway, try_router
 from koukan.config.files import load_any
 from koukan.config.router import RouterConfig
-from koukan.errors import ConfigError
-from koukan.router.chains import check_chains
+from koukan.errors import ConfigError, StartupError
 
 
 def register(commands: Any) -> None:
@@ -20,7 +18,8 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "check",
         help="validate a configuration",
-        description="Validate router.yaml or gateway.yaml. Exit code 2 for errors and for keys that look misspelt.",
+        description="Validate router.yaml or gateway.yaml and try what the program would: files, certificates, plug-ins, "
+        "addresses. Exit code 2 for errors and for keys that look misspelt.",
     )
     parser.add_argument("file", metavar="FILE", help="router.yaml or gateway.yaml")
     parser.set_defaults(run=run_check)
@@ -29,15 +28,15 @@ def register(commands: Any) -> None:
 def run_check(options: argparse.Namespace) -> int:
     try:
         loaded = load_any(options.file)
+        config = loaded.config
         try:
-            if isinstance(loaded.config, RouterConfig):
-                check_chains(Context(loaded.config), Plugins.load(loaded.config.modules))
+            remarks = list(try_router(config) if isinstance(config, RouterConfig) else try_gateway(config))
         except ConfigError as error:
             raise loaded.located(error) from None
-    except ConfigError as error:
+    except (ConfigError, StartupError) as error:
         print_error(error)
         return EXIT_UNUSABLE
-    for warning in loaded.warnings:
+    for warning in [*loaded.warnings, *remarks]:
         print(f"warning: {warning}", file=sys.stderr)
     for typo in loaded.typos:
         print(f"error: {typo}", file=sys.stderr)

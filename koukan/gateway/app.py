@@ -67,8 +67,11 @@ class GatewayApp:
             await admin.start(config.admin_listener.addr)
         self.rest = parts.add(RestServer(self.service, slice_size=listener.chunk_size), RestServer.stop)
         await self.rest.start(listener.addr, tls)
+        # A CA file that cannot be used shows now, not with the first mail.
+        for host in config.smtp_output.hosts.values():
+            self._pool.trust(host)
         for output in config.rest_output:
-            clients.trust(output.verify)  # a CA file that cannot be used shows now, not with the first mail
+            clients.trust(output.verify)
         outputs = {output.name: output for output in config.rest_output}
         for service in config.smtp_listener.services:
             open_upstream = partial(self._open_rest, service, outputs[service.endpoint])

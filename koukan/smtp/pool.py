@@ -90,6 +90,10 @@ class ConnectionPool:
         if self._idle:
             self._sweeper = asyncio.get_running_loop().call_later(IDLE_LIMIT, self._sweep)
 
+    def trust(self, host: SmtpHostConfig) -> None:
+        """Read the host's CA file. Raises ConfigError for one that is none: ask when the program starts."""
+        self._tls(host)
+
     def _tls(self, host: SmtpHostConfig) -> ssl.SSLContext | None:
         if host.tls.mode == "none":
             return None

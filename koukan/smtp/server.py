@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import socket
 import ssl
 from collections import Counter
@@ -23,6 +24,8 @@ from koukan.smtp.transaction import OpenUpstream
 
 logger = logging.getLogger("koukan.smtp")
 
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+
 _TOO_MANY = Response(421, "4.7.0 too many connections, try again later")
 _TOO_MANY_FROM_HERE = Response(421, "4.7.0 too many connections from your address, try again later")
 
@@ -37,7 +40,7 @@ class SmtpListener:
         self.address = config.addr
         self.draining = False
         self.tls: ssl.SSLContext | None = server_context(config.cert, config.key)
-        self._secrets = _load_secrets(config.auth_secrets)
+        self._secrets = load_secrets(config.auth_secrets)
         self._server: asyncio.Server | None = None
         self._sessions: set[SmtpSession] = set()
         self._per_address: Counter[str] = Counter()
@@ -117,13 +120,19 @@ class SmtpListener:
         return hmac.compare_digest(hashlib.sha256(password).hexdigest().encode(), stored.lower().encode())
 
 
-def _load_secrets(path: str | None) -> dict[str, str] | None:
+def load_secrets(path: str | None) -> dict[str, str] | None:
+    """The users of a listener and the hashes of their passwords; None without a file. Raises ConfigError."""
     if path is None:
         return None
     try:
         secrets = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"auth_secrets: cannot read {path}: {error}") from None
-    if not isinstance(secrets, dict) or not all(isinstance(v, str) for v in secrets.values()):
+    if not isinstance(secrets, dict):
         raise ConfigError(f"auth_secrets: {path} must be a JSON object of user: hex sha256 of the password")
+    for user, secret in secrets.items():
+        if not isinstance(secret, str) or not _SHA256.fullmatch(secret):
+            raise ConfigError(
+                f"auth_secrets: {path}: user {user!r} must have the sha256 of the password, 64 hexadecimal digits"
+            )
     return secrets

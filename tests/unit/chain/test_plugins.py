@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -232,3 +233,34 @@ def test_the_page_shows_the_example_as_it_is() -> None:
     assert shown == [file.read_text(encoding="utf-8") for file in files]
     chain = blocks("docs/plugins.md", "yaml")[-1]
     assert (EXAMPLE / "router.yaml").read_text(encoding="utf-8").endswith(chain)
+
+
+@pytest.mark.parametrize(
+    ("hook", "text"),
+    [
+        ("async def on_recipient(self, tx, recipient): ...", "on_recipient is no hook"),
+        ("async def on_message(self, tx, body): ...", "hooks are on_mail, on_rcpt, on_body, on_end"),
+        ("async def on_mails(self, tx, mail): ...", "did you mean 'on_mail'"),
+        ("def on_mail(self, tx, mail_from): ...", "on_mail must be async; expected `async def on_mail(self, tx: "),
+        ("async def on_rcpt(self, tx): ...", "on_rcpt(self, tx) cannot be called; expected `async def on_rcpt"),
+        ("async def on_body(self, tx, body, more): ...", "on_body(self, tx, body, more) cannot be called"),
+    ],
+)
+def test_hooks_that_would_never_be_called_do_not_start(
+    hook: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"""
+from koukan.chain.filter import Filter
+
+class Stamp(Filter):
+    {hook}
+
+def factory(options, context):
+    return Stamp()
+"""
+    (tmp_path / "bad_hooks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bad_hooks", raising=False)
+    plugins = Plugins.load(ModulesConfig(sync_filter={"stamp": "bad_hooks"}))
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        plugins.filter("stamp", {}, make_context())
