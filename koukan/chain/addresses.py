@@ -37,9 +37,11 @@ class AddressSet:
     def __contains__(self, address: Address) -> bool:
         if self.domains and canonical_domain(address.domain) not in self.domains:
             return False
-        return not self.locals or self._has_local(address.local.lower())
+        return self.has_local(address.local)
 
-    def _has_local(self, local: str) -> bool:
-        if local in self.locals:
+    def has_local(self, local: str) -> bool:
+        """Whether the local part is one of the list, in whatever domain."""
+        local = local.lower()
+        if not self.locals or local in self.locals:
             return True
         return bool(self.delimiter) and any(local.startswith(prefix + self.delimiter) for prefix in self.locals)

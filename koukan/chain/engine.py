@@ -14,6 +14,7 @@ from koukan.chain.filter import Filter, Sink
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.config.router import ChainConfig
 from koukan.errors import BodyAborted, InvalidMessage
+from koukan.message.bodies import SpecBody
 from koukan.model import BODY_ABORTED, INTERNAL_ERROR, OUT_OF_STEP, Body, Mailbox, Response, Step, StepResult, Upstream
 
 logger = logging.getLogger("koukan.chain")
@@ -60,6 +61,8 @@ class ChainRun(Upstream):
         #: accepted by the filters, not yet sent: a sink hears of a reverse-path with its first recipient
         self._held_mail: Mailbox | None = None
         self._mail_failure: Response | None = None
+        #: the first recipient of each mailbox, or the newest after one that failed
+        self._known: dict[tuple[object, ...], Recipient] = {}
         self._data_answered = False
         self._ended = False
         #: a call of the sink has begun and did not return: what it sent, and what was answered, nobody knows
@@ -102,12 +105,15 @@ class ChainRun(Upstream):
         if step.mail_from is not None:
             result.mail = await self._ask_mail(step.mail_from)
         recipients = [await self._ask_rcpt(mailbox) for mailbox in step.rcpt_to]
-        accepted = [r for r in recipients if r.response is None]
+        accepted = [r for r in recipients if r.response is None and r.same_as is None]
         if step.body is None:
             await self._send(result, accepted, None)
         else:
             await self._body_step(step.body, result, accepted)
         self._data_answered = step.body is not None
+        for recipient in recipients:
+            if recipient.same_as is not None:
+                recipient.response = recipient.same_as.response
         result.rcpt = [r.response or _RCPT_OK for r in recipients]
         return result
 
@@ -155,16 +161,34 @@ class ChainRun(Upstream):
         elif tx.mail_from is None:
             recipient.response = _MAIL_FIRST
         else:
-            for link in self._chain.on_rcpt:
-                recipient.response = await link.on_rcpt(tx, recipient)
-                if recipient.response is not None:
-                    break
+            recipient.same_as = self._named_before(recipient)
+            if recipient.same_as is None:
+                recipient.response = await self._filter_rcpt(recipient)
         return recipient
+
+    def _named_before(self, recipient: Recipient) -> Recipient | None:
+        """The same mailbox earlier in the transaction. One that was refused may be asked for again."""
+        local, at, domain = recipient.mailbox.address.rpartition("@")
+        key = (local, at, domain.lower(), recipient.mailbox.params)
+        earlier = self._known.get(key)
+        if earlier is not None and (earlier.response is None or earlier.response.ok):
+            return earlier
+        self._known[key] = recipient
+        return None
+
+    async def _filter_rcpt(self, recipient: Recipient) -> Response | None:
+        for link in self._chain.on_rcpt:
+            answer = await link.on_rcpt(self._tx, recipient)
+            if answer is not None:
+                return answer
+        return None
 
     async def _ask_body(self, body: Body) -> Body | Response:
         if self._data_answered:
             return _ONE_BODY
         for link in self._chain.on_body:
+            if link.reads_message and isinstance(body, SpecBody):
+                continue
             if link.needs_complete_body:
                 await body.wait_complete()
             answer = await link.on_body(self._tx, body)

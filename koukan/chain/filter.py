@@ -29,6 +29,8 @@ class Filter:
 
     #: `on_body` needs the whole body; False lets the sink stream while the client still sends
     needs_complete_body: bool = True
+    #: `on_body` is about the bytes of a message: what is still a document for message_builder passes it untouched
+    reads_message: bool = False
 
     async def on_mail(self, tx: Transaction, mail_from: Mailbox) -> Response | None:
         """The reverse-path has arrived. A failure answers MAIL, and everything that depends on it with the same class."""

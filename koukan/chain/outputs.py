@@ -167,6 +167,8 @@ class DnsResolutionOutput(FilterOutput):
     #: by recipient index
     rcpt_to_result: tuple[DnsStatus, ...] = ()
     resolution_result: DnsStatus | None = None
+    #: it is hosts of the configuration that do not resolve; for the end of the chain, not serialised
+    relay_lost: bool = False
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}

@@ -38,6 +38,8 @@ class Route:
     #: hosts for the gateway to try in order; empty: the endpoint knows
     hosts: tuple[HostPort, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: the operator has named the hosts. Where not, one that is called as a recipient's domain is a stranger's word
+    hosts_are_ours: bool = False
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Recipient:
     response: Response | None = None
     #: a router filter of this chain has taken it
     routed: bool = False
+    #: the client has named this one before: that one's way and answer are this one's, and there is one copy
+    same_as: Recipient | None = None
 
 
 @dataclass(slots=True)

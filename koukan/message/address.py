@@ -1,4 +1,8 @@
-"""Mail addresses as SMTP has them: `local-part@domain` (RFC 5321 §4.1.2, RFC 6531 §3.3)."""
+"""Mail addresses as SMTP has them: `local-part@domain` (RFC 5321 §4.1.2, RFC 6531 §3.3).
+
+`parse_address` keeps to the grammar. `read_address` takes what others issue as well, though the grammar forbids it: dots
+anywhere in the local part, underscores in the domain. Such mailboxes exist, and only their own hosts may say whether.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from koukan.message import lexical
 # RFC 6531 extends both sides by UTF-8; C1 controls, NO-BREAK SPACE and lone surrogates are left out on purpose.
 _UTF8 = "\u00a1-\ud7ff\ue000-\U0010ffff"
 _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_UTF8}]+"
+_ATOM_OR_DOT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.\-{_UTF8}]+"
 _DOT_STRING = rf"{_ATOM}(?:\.{_ATOM})*"
 _QUOTED_STRING = rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"'
 # The dots and spaces that Unicode adds to ASCII's would make one name look like another.
@@ -23,12 +28,20 @@ _MAILBOX = re.compile(
     rf"(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Za-z:.]+\])"
 )
 _DOT_STRING_ONLY = re.compile(_DOT_STRING)
+_LOOSE_LABEL = rf"(?:{_LETTER}|_)(?:(?:{_LETTER}|[-_])*(?:{_LETTER}|_))?"
+_LOOSE_MAILBOX = re.compile(
+    rf"(?P<local>{_ATOM_OR_DOT}|{_QUOTED_STRING})@(?P<domain>{_LOOSE_LABEL}(?:\.{_LOOSE_LABEL})*|\[[0-9A-Za-z:.]+\])"
+)
+_LOCAL_ONLY = re.compile(rf"{_ATOM_OR_DOT}|{_QUOTED_STRING}")
+_LOOSE_LABEL_ONLY = re.compile(_LOOSE_LABEL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 #: octets of a domain (RFC 1035 §2.3.4): no DNS name is longer
 MAX_DOMAIN = 255
 #: octets of one label of a domain (RFC 1035 §2.3.4)
 MAX_LABEL = 63
+#: the mailbox that every mail server has, in any case (RFC 5321 §4.5.1)
+POSTMASTER = "postmaster"
 #: characters of an address that are looked at: four times what a path may have (RFC 5321 §4.5.3.1.3), for generous senders
 MAX_ADDRESS = 1024
 
@@ -57,9 +70,53 @@ class Address:
 
 def parse_address(text: str) -> Address | None:
     """The mailbox that `text` is, or None. Strict: no comments, spaces, angle brackets, source routes or trailing dots."""
+    return _mailbox(_MAILBOX, text)
+
+
+def read_address(text: str) -> Address | None:
+    """The mailbox that `text` is, or None. As `parse_address`, but with `a..b@c`, `a.@c`, `.a@c` and `a@b_c.d`."""
+    return _mailbox(_LOOSE_MAILBOX, text)
+
+
+def read_recipient(text: str) -> Address | None:
+    """The mailbox of a forward-path, or None. Without a domain it is the postmaster of whoever reads it (RFC 5321 §4.5.1).
+
+    That one has an empty `domain`.
+    """
+    return Address(POSTMASTER, "") if text.lower() == POSTMASTER else read_address(text)
+
+
+def find_fault(text: str) -> str | None:
+    """What keeps `text` from being a mailbox, in words for a reply; None when `read_recipient` takes it."""
+    if read_recipient(text) is not None:
+        return None
+    if len(text) > MAX_ADDRESS:
+        return "the address is too long"
+    local, at, domain = text.rpartition("@")
+    if not at:
+        return "the address has no domain"
+    if not local:
+        return "nothing stands before the @"
+    if not _LOCAL_ONLY.fullmatch(local):
+        return "the part before the @ holds a character that must not stand there unquoted"
+    return _find_domain_fault(domain)
+
+
+def _find_domain_fault(domain: str) -> str:
+    if domain.startswith("["):
+        return "what stands in brackets is no IP address"
+    labels = domain.split(".")
+    if not all(labels):
+        return "the domain has an empty label" if domain else "nothing stands behind the @"
+    if not all(map(_LOOSE_LABEL_ONLY.fullmatch, labels)):
+        return "the domain holds a character that no domain has"
+    return "the domain is longer than any can be"
+
+
+def _mailbox(grammar: re.Pattern[str], text: str) -> Address | None:
     if len(text) > MAX_ADDRESS:
         return None
-    found = _MAILBOX.fullmatch(text)
+    found = grammar.fullmatch(text)
     if found is None:
         return None
     local, domain = found["local"], found["domain"].lower()

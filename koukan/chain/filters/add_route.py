@@ -78,7 +78,8 @@ class AddRoute(Filter):
 
     async def _store(self, tx: Transaction, side: _Side, body: Body) -> Response | None:
         for recipient in tx.recipients:
-            if recipient.response is not None and recipient.response.failed:
+            refused = recipient.response is not None and recipient.response.failed
+            if refused or recipient.same_as is not None:
                 continue
             upstream = self._side_chains.open_stored(tx, self._sender, f"{side.copy_id}-{recipient.index}")
             result = await upstream.step(Step(tx.mail_from, [recipient.mailbox], body))

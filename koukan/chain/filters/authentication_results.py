@@ -34,6 +34,8 @@ _HOST = {HostStatus.NOT_FOUND: "permerror", HostStatus.DNS_TEMP: "temperror"}
 class AuthenticationResultsFilter(Filter):
     """Fields that others wrote in our name go, ours comes on top. The message follows by reference."""
 
+    reads_message = True
+
     def __init__(self, authserv_id: str) -> None:
         self._authserv_id = authserv_id
 

@@ -39,6 +39,8 @@ _MAX_TAGS = 4096
 class DkimCheckFilter(Filter):
     """Rejects nothing: a bad signature is worth as much as none (RFC 6376 §6.1), and policies know both."""
 
+    reads_message = True
+
     def __init__(self, context: Context) -> None:
         self._context = context
 

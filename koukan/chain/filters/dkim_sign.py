@@ -46,6 +46,8 @@ class Keyring:
 class DkimSignFilter(Filter):
     """A message that no key is for goes on as it is."""
 
+    reads_message = True
+
     def __init__(self, keyring: Keyring, now: Callable[[], datetime]) -> None:
         self._keyring = keyring
         self._now = now

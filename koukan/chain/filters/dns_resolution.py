@@ -1,12 +1,13 @@
 """dns_resolution: turns the host names of the route into addresses, and says whether the envelope's domains take mail.
 
 A route that does not resolve loses its hosts, and `resolution_result` says why. The recipient is not answered here, so that a
-policy_action behind this filter can give the answer that the operator wants; where none does, the sink answers: 550 5.1.2 for
-NX, 450 4.4.3 for TEMP.
+policy_action behind this filter can give the answer that the operator wants; where none does, the end of the chain answers:
+550 5.1.2 for NX, 450 4.4.3 for TEMP, 451 4.3.5 where it is a host of ours that is gone.
 
-Whose word a host is decides what it may lead to. A name from the configuration may be in /etc/hosts or in the search list of
-resolv.conf, and an address from there is taken as it is. The domain of a recipient is a stranger's word: nothing but public
-DNS speaks for it, and what leads to a private address is refused unless `allow_private`.
+Whose word a host is decides what it may lead to, and what it means when it leads nowhere. A name from the configuration may be
+in /etc/hosts or in the search list of resolv.conf, and an address from there is taken as it is; one that is gone is our own
+trouble, which somebody mends, and says nothing about the recipient. The domain of a recipient is a stranger's word: nothing
+but public DNS speaks for it, and what leads to a private address is refused unless `allow_private`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from ipaddress import ip_address
 from koukan.chain.addresses import canonical_domain
 from koukan.chain.filter import Context, Filter
 from koukan.chain.outputs import DnsResolutionOutput, DnsStatus
-from koukan.chain.transaction import Recipient, Transaction
+from koukan.chain.transaction import Recipient, Route, Transaction
 from koukan.config.filters import DnsResolution
-from koukan.message.address import Address, ascii_domain, parse_address
+from koukan.message.address import ascii_domain, parse_address, read_address, read_recipient
 from koukan.model import HostPort, Mailbox
 from koukan.net.dns import IpAddress, Status
 from koukan.net.exchanges import Exchanges, Ourselves, Reason, find_exchanges, usable_addresses
@@ -37,6 +38,8 @@ class _Found:
 
     status: DnsStatus
     hosts: tuple[HostPort, ...] = ()
+    #: the operator has named it
+    ours: bool = False
 
 
 @dataclass(slots=True)
@@ -60,6 +63,10 @@ class _Strangers:
         return found.domains
 
 
+class _Resolved:
+    """Key of `tx.notes`: the route that was resolved last, to which `resolution_result` belongs."""
+
+
 class DnsResolutionFilter(Filter):
     """Looks at the reverse-path, each recipient, and the route that a router filter has set for it."""
 
@@ -72,38 +79,45 @@ class DnsResolutionFilter(Filter):
         self._ourselves = _ourselves(options.own_hosts)
 
     async def on_mail(self, tx: Transaction, mail_from: Mailbox) -> None:
-        address = parse_address(mail_from.address)
+        address = read_address(mail_from.address)
         if address is None:
             return
         known = _output(tx)
-        result = _first_failure(known.mail_from_result, await self._domain(tx, address))
+        result = _first_failure(known.mail_from_result, await self._domain(tx, address.domain))
         tx.add_output(replace(known, mail_from_result=result))
 
     async def on_rcpt(self, tx: Transaction, recipient: Recipient) -> None:
-        address = parse_address(recipient.mailbox.address)
-        result = DnsStatus.NX if address is None else await self._domain(tx, address)
+        address = read_recipient(recipient.mailbox.address)
+        result = DnsStatus.NX if address is None else await self._domain(tx, address.domain)
         known = _output(tx)
         tx.add_output(replace(known, rcpt_to_result=_at(known.rcpt_to_result, recipient.index, result)))
         await self._resolve_route(tx)
 
-    async def _domain(self, tx: Transaction, address: Address) -> DnsStatus:
-        """Whether the domain takes mail; that it is our own is no fault of an envelope."""
-        if not self._matches(address.domain):
+    async def _domain(self, tx: Transaction, domain: str) -> DnsStatus:
+        """Whether the domain takes mail; that it is our own is no fault of an envelope. Our postmaster has none."""
+        if self._static or not domain or not self._matches(domain):
             return DnsStatus.OK
-        return (await self._strangers_host(tx, HostPort(address.domain, 0), Ourselves())).status
+        return (await self._strangers_host(tx, HostPort(domain, 0), Ourselves())).status
 
     async def _resolve_route(self, tx: Transaction) -> None:
-        route = tx.route
-        if route is None:
-            return
-        strangers = _Strangers.of(tx)
+        if tx.route is not tx.notes.get(_Resolved):
+            # What was found out about the way of another recipient says nothing about this one's.
+            tx.add_output(replace(_output(tx), resolution_result=None, relay_lost=False))
+        if tx.route is not None:
+            await self._resolve_hosts(tx, tx.route)
+        tx.notes[_Resolved] = tx.route
+
+    async def _resolve_hosts(self, tx: Transaction, route: Route) -> None:
+        strangers = {} if route.hosts_are_ours else _Strangers.of(tx)
         if not any(self._to_resolve(host, strangers) for host in route.hosts):
             return
         found = await asyncio.gather(*(self._host(tx, host, strangers) for host in route.hosts))
-        failed = next((f.status for f in found if f.status is not DnsStatus.OK), None)
-        hosts = () if failed else tuple(dict.fromkeys(host for f in found for host in f.hosts))
+        hosts = tuple(dict.fromkeys(host for f in found for host in f.hosts))
+        # Of several, what is gone leaves the others.
+        result = DnsStatus.OK if hosts else max(f.status for f in found)
         tx.route = replace(route, hosts=hosts)
-        tx.add_output(replace(_output(tx), resolution_result=failed or DnsStatus.OK))
+        lost = not hosts and any(f.ours for f in found)
+        tx.add_output(replace(_output(tx), resolution_result=result, relay_lost=lost))
 
     async def _host(self, tx: Transaction, host: HostPort, strangers: Mapping[str, str]) -> _Found:
         if not self._to_resolve(host, strangers):
@@ -117,27 +131,36 @@ class DnsResolutionFilter(Filter):
     async def _strangers_host(self, tx: Transaction, host: HostPort, ourselves: Ourselves) -> _Found:
         """Where a domain from the envelope leads."""
         if self._static:
-            return _Found(DnsStatus.OK, self._static)
+            return await self._static_hosts(tx, ourselves)
         literal = _literal(host.host)
         if literal is not None:
-            return _found(tx, host, self._literal_host(literal, ourselves))
+            return _strangers(tx, host, self._literal_host(literal, ourselves))
         if _ip(host.host) is not None:
             # Without brackets it is a domain name, and no top-level domain is a number.
-            return _found(tx, host, Exchanges(reason=Reason.NO_DOMAIN))
-        return _found(tx, host, await self._exchanges(host.host, ourselves))
+            return _strangers(tx, host, Exchanges(reason=Reason.NO_DOMAIN))
+        return _strangers(tx, host, await self._exchanges(host.host, ourselves))
 
     async def _operators_host(self, tx: Transaction, host: HostPort, ourselves: Ourselves) -> _Found:
         """Where a host from the configuration leads: itself, what /etc/hosts says, its mail exchangers, the search list."""
         if self._static:
-            return _Found(DnsStatus.OK, self._static)
-        literal = _literal(host.host)
-        known = self._context.dns.known_host(host.host) if literal is None else (literal,)
+            return await self._static_hosts(tx, ourselves)
+        return await self._our_host(tx, host, ourselves)
+
+    async def _static_hosts(self, tx: Transaction, ourselves: Ourselves) -> _Found:
+        found = await asyncio.gather(*(self._our_host(tx, host, ourselves) for host in self._static))
+        hosts = tuple(host for f in found for host in f.hosts)
+        return _Found(DnsStatus.OK if hosts else DnsStatus.TEMP, hosts, ours=True)
+
+    async def _our_host(self, tx: Transaction, host: HostPort, ourselves: Ourselves) -> _Found:
+        address = _ip(host.host) or _literal(host.host)
+        known = self._context.dns.known_host(host.host) if address is None else (address,)
         if known:
-            return _found(tx, host, Exchanges(known))
+            return _ours(tx, host, Exchanges(known))
         exchanges = await self._exchanges(host.host, ourselves)
-        if exchanges.reason is Reason.NO_DOMAIN:
-            exchanges = await self._short_name(host.host)
-        return _found(tx, host, exchanges)
+        if exchanges.reason in (Reason.NO_DOMAIN, Reason.NULL_MX):
+            # A relay takes mail for others, whether or not it has mailboxes under its own name.
+            exchanges = await self._own_addresses(host.host)
+        return _ours(tx, host, exchanges)
 
     async def _exchanges(self, domain: str, ourselves: Ourselves) -> Exchanges:
         return await find_exchanges(
@@ -148,8 +171,8 @@ class DnsResolutionFilter(Filter):
             rng=self._context.random,
         )
 
-    async def _short_name(self, name: str) -> Exchanges:
-        """A name that only the search list makes complete."""
+    async def _own_addresses(self, name: str) -> Exchanges:
+        """Those of a name without exchangers, or that only the search list makes complete."""
         answer = await self._context.dns.host(name)
         if answer.status is Status.NXDOMAIN:
             return Exchanges(reason=Reason.NO_DOMAIN)
@@ -195,11 +218,23 @@ def _ip(text: str) -> IpAddress | None:
         return None
 
 
-def _found(tx: Transaction, host: HostPort, exchanges: Exchanges) -> _Found:
+def _strangers(tx: Transaction, host: HostPort, exchanges: Exchanges) -> _Found:
     if exchanges.reason is None:
-        return _Found(DnsStatus.OK, tuple(HostPort(str(address), host.port) for address in exchanges.addresses))
+        return _Found(DnsStatus.OK, _at_port(exchanges, host.port))
     logger.info("%s: %r does not resolve: %s", tx.id, host.host, exchanges.reason.value)
     return _Found(DnsStatus.TEMP if exchanges.reason.temporary else DnsStatus.NX)
+
+
+def _ours(tx: Transaction, host: HostPort, exchanges: Exchanges) -> _Found:
+    """Whatever is wrong with it, the operator can mend it: the recipient may come again."""
+    if exchanges.reason is None:
+        return _Found(DnsStatus.OK, _at_port(exchanges, host.port), ours=True)
+    logger.warning("%s: relay %s of the configuration does not resolve: %s", tx.id, host, exchanges.reason.value)
+    return _Found(DnsStatus.TEMP, ours=True)
+
+
+def _at_port(exchanges: Exchanges, port: int) -> tuple[HostPort, ...]:
+    return tuple(HostPort(str(address), port) for address in exchanges.addresses)
 
 
 def _literal(text: str) -> IpAddress | None:

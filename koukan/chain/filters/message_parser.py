@@ -26,6 +26,8 @@ _OPTION = "receive_parsing"
 class MessageParserFilter(Filter):
     """Parses for receivers that want it; what they get as body is still the raw message."""
 
+    reads_message = True
+
     def __init__(self, spool_directory: str | None) -> None:
         self._spool_directory = spool_directory
 

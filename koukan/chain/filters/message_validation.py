@@ -13,6 +13,8 @@ from koukan.model import Body
 class MessageValidationFilter(Filter):
     """Never answers: every message gets a verdict."""
 
+    reads_message = True
+
     async def on_body(self, tx: Transaction, body: Body) -> None:
         verdict = await validate(body, smtputf8=tx.smtputf8)
         tx.add_output(

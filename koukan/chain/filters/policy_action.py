@@ -21,6 +21,7 @@ from koukan.chain.transaction import Recipient, Transaction
 from koukan.config import filters
 from koukan.config.matchers import reads_header_from
 from koukan.logs import event
+from koukan.message.bodies import SpecBody
 from koukan.model import Body, Mailbox, Response
 
 logger = logging.getLogger("koukan.policy")
@@ -71,7 +72,7 @@ class PolicyAction(Filter):
         return self._evaluate(tx, recipient.index)
 
     async def on_body(self, tx: Transaction, body: Body) -> Response | Body | None:
-        if self.needs_complete_body:
+        if self.needs_complete_body and not isinstance(body, SpecBody):
             await HeaderFrom.read(tx, body)
         return self._evaluate(tx, "body")
 

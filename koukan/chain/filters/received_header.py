@@ -29,6 +29,7 @@ class ReceivedHeaderFilter(Filter):
     """Says from whom, by whom, how and when we got the message. Needs no more of the body than that it exists."""
 
     needs_complete_body = False
+    reads_message = True
 
     def __init__(self, hostname: str | None, now: Callable[[], datetime]) -> None:
         self._by = None if hostname is None else _name(hostname, smtputf8=False)

@@ -8,9 +8,10 @@ recipient has a transaction of its own, that does not happen.
 from __future__ import annotations
 
 from koukan.chain.filter import Context, Filter
+from koukan.chain.outputs import DnsResolutionOutput
 from koukan.chain.plugins import Plugins
 from koukan.chain.routing import address_list, dest_domain, hello
-from koukan.chain.routing.policy import EveryRecipient, RoutingPolicy, make_route
+from koukan.chain.routing.policy import EveryRecipient, RoutingPolicy, make_route, refuse
 from koukan.chain.transaction import Recipient, Route, Transaction
 from koukan.config import filters
 from koukan.model import Response
@@ -18,6 +19,8 @@ from koukan.model import Response
 _REJECT_ALL = Response(550, "5.1.1 mailbox does not exist (RecipientRouterFilter null policy)")
 _ANOTHER_WAY = Response(452, "4.5.3 this recipient goes another way than the first, send it in another transaction")
 _NO_ROUTE = Response(550, "5.1.1 mailbox does not exist (no route)")
+# Which host that is, strangers need not know; the log says it.
+_RELAY_LOST = Response(451, "4.3.5 the mail server that takes this mail cannot be found now, try again later")
 
 
 class Router(Filter):
@@ -50,11 +53,14 @@ def _go(tx: Transaction, route: Route) -> Response | None:
 
 
 class RouteGuard(Filter):
-    """Stands before a sink that goes by `tx.route`: lets nobody through whom no router took, and fixes the way."""
+    """Stands before a sink that goes by `tx.route`: lets nobody through who has no way, and fixes the way."""
 
     async def on_rcpt(self, tx: Transaction, recipient: Recipient) -> Response | None:
         if not recipient.routed or tx.route is None:
-            return _NO_ROUTE
+            return refuse(recipient, _NO_ROUTE)
+        resolved = tx.output(DnsResolutionOutput)
+        if resolved is not None and resolved.relay_lost:
+            return _RELAY_LOST
         tx.notes[RouteGuard] = True
         return None
 

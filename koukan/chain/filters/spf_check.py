@@ -24,6 +24,7 @@ class SpfCheckFilter(Filter):
     """Checks when the reverse-path arrives. Without a client address, as from REST clients, every result is none."""
 
     needs_complete_body = False
+    reads_message = True
 
     def __init__(self, options: SpfCheck, context: Context) -> None:
         self._extra_domains = tuple(dict.fromkeys(options.extra_domains))

@@ -9,9 +9,9 @@ from koukan.chain.addresses import AddressSet
 from koukan.chain.matchers.verdict import Matcher, Verdict
 from koukan.chain.transaction import Recipient, Transaction
 from koukan.config import matchers
-from koukan.message.address import Address, parse_address
+from koukan.message.address import POSTMASTER, Address, parse_address, read_address, read_recipient
 from koukan.message.headers import header_from, read_headers
-from koukan.model import Body, Mailbox
+from koukan.model import Body
 
 
 class HeaderFrom:
@@ -33,10 +33,7 @@ def address_list(options: matchers.AddressList) -> Matcher:
     """An address is in the list. The null reverse-path, and what is no valid address, is in none."""
     addresses = AddressSet.of(options.domains, options.prefixes, options.delimiter)
 
-    def has(mailbox: Mailbox | None) -> Verdict:
-        if mailbox is None:
-            return None
-        address = parse_address(mailbox.address)
+    def has(address: Address | None) -> bool:
         return address is not None and address in addresses
 
     def any_from(tx: Transaction) -> Verdict:
@@ -44,14 +41,14 @@ def address_list(options: matchers.AddressList) -> Matcher:
         return None if found is None else any(address in addresses for address in found)
 
     if options.which_addr == "mail_from":
-        return lambda tx, recipient: has(tx.mail_from)
+        return lambda tx, recipient: None if tx.mail_from is None else has(read_address(tx.mail_from.address))
     if options.which_addr == "header_from":
         return lambda tx, recipient: any_from(tx)
-    return lambda tx, recipient: None if recipient is None else has(recipient.mailbox)
+    return lambda tx, recipient: None if recipient is None else has(read_recipient(recipient.mailbox.address))
 
 
 def invalid_mail_from(options: matchers.InvalidMailFrom) -> Matcher:
-    """The reverse-path is not the null one and no valid address."""
+    """The reverse-path is not the null one and no valid address, by the letter of the grammar."""
 
     def match(tx: Transaction, recipient: Recipient | None) -> Verdict:
         if tx.mail_from is None:
@@ -62,8 +59,12 @@ def invalid_mail_from(options: matchers.InvalidMailFrom) -> Matcher:
 
 
 def invalid_rcpt_to(options: matchers.InvalidRcptTo) -> Matcher:
-    """The recipient is no valid address."""
-    return lambda tx, recipient: None if recipient is None else parse_address(recipient.mailbox.address) is None
+    """The recipient is no valid address, by the letter of the grammar; `Postmaster` alone is one (RFC 5321 §4.1.1.3)."""
+
+    def invalid(address: str) -> bool:
+        return address.lower() != POSTMASTER and parse_address(address) is None
+
+    return lambda tx, recipient: None if recipient is None else invalid(recipient.mailbox.address)
 
 
 def network_address(options: matchers.NetworkAddress) -> Matcher:
@@ -84,7 +85,8 @@ def num_rcpts(options: matchers.NumRcpts) -> Matcher:
         if recipient is None:
             return None
         earlier = tx.recipients[: recipient.index]
-        return sum(r.response is None or r.response.ok for r in earlier) >= options.max_rcpts
+        taken = sum(r.same_as is None and (r.response is None or r.response.ok) for r in earlier)
+        return taken >= options.max_rcpts
 
     return match
 

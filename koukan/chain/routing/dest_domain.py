@@ -7,7 +7,7 @@ from koukan.chain.filter import Context
 from koukan.chain.routing.policy import RoutingPolicy, make_route
 from koukan.chain.transaction import Recipient, Route, Transaction
 from koukan.config import routing
-from koukan.message.address import parse_address
+from koukan.message.address import read_address
 from koukan.model import HostPort, Response
 
 
@@ -19,7 +19,7 @@ class DestDomainPolicy(RoutingPolicy):
         self._port = port
 
     async def route(self, tx: Transaction, recipient: Recipient) -> Route | Response | None:
-        address = parse_address(recipient.mailbox.address)
+        address = read_address(recipient.mailbox.address)
         if address is None:
             return None
         host = canonical_domain(address.domain) if address.literal is None else str(address.literal)

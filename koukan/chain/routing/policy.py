@@ -10,6 +10,7 @@ from koukan.chain.transaction import Recipient, Route, Transaction
 from koukan.config.router import RestEndpoint
 from koukan.config.routing import Destination
 from koukan.errors import ConfigError
+from koukan.message.address import find_fault
 from koukan.model import Response
 
 
@@ -39,7 +40,13 @@ def make_route(destination: Destination, context: Context) -> Route:
     if endpoint is None:
         raise ConfigError(f"there is no rest_endpoint {destination.endpoint!r}")
     hosts = tuple(host.host_port for host in destination.host_list or ())
-    return Route(endpoint, hosts, {**endpoint.options, **destination.options})
+    return Route(endpoint, hosts, {**endpoint.options, **destination.options}, hosts_are_ours=bool(hosts))
+
+
+def refuse(recipient: Recipient, unknown: Response) -> Response:
+    """`unknown` for a mailbox that is not here; for what cannot be a mailbox anywhere, what is wrong with it."""
+    fault = find_fault(recipient.mailbox.address)
+    return unknown if fault is None else Response(553, f"5.1.3 {fault}")
 
 
 class EveryRecipient(RoutingPolicy):
@@ -49,4 +56,4 @@ class EveryRecipient(RoutingPolicy):
         self._answer = answer
 
     async def route(self, tx: Transaction, recipient: Recipient) -> Route | Response | None:
-        return self._answer
+        return refuse(recipient, self._answer) if isinstance(self._answer, Response) else self._answer

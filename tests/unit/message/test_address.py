@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koukan.message.address import Address, parse_address
+from koukan.message.address import Address, find_fault, parse_address, read_address, read_recipient
 from tests.support.cost import at_most
 
 
@@ -83,6 +83,68 @@ def test_mailboxes_are_taken_apart(text: str, local: str, domain: str) -> None:
     ],
 )
 def test_what_is_no_mailbox_is_refused(text: str) -> None:
+    assert parse_address(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "local", "domain"),
+    [
+        ("try..this..0511@docomo.ne.jp", "try..this..0511", "docomo.ne.jp"),
+        ("xxx.yyy.@docomo.ne.jp", "xxx.yyy.", "docomo.ne.jp"),
+        (".bob@mail.ru", ".bob", "mail.ru"),
+        ("..@c.d", "..", "c.d"),
+        ("e.adjei@lloydsbg_workday.example.com", "e.adjei", "lloydsbg_workday.example.com"),
+        ("a@_dmarc.b.c", "a", "_dmarc.b.c"),
+        ("a@b_.c", "a", "b_.c"),
+        ('"a b"@c_d.e', "a b", "c_d.e"),
+        ("用户..@例え.テスト", "用户..", "例え.テスト"),
+    ],
+)
+def test_what_others_issue_is_read_though_it_is_against_the_grammar(text: str, local: str, domain: str) -> None:
+    assert parse_address(text) is None
+    read = read_address(text)
+    assert read == Address(local, domain)
+    # Written with quotes it is the same mailbox by the book.
+    assert read_address(str(read)) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "@",
+        "a@",
+        "@b.c",
+        "a b@c.d",
+        "a@b@c.d",
+        "a@b.c.",
+        "a@.b",
+        "a@b..c",
+        "a@-b.c",
+        "a@b/c",
+        "a@b.c>",
+        "a@[_]",
+    ],
+)
+def test_what_nobody_issues_is_not_read(text: str) -> None:
+    assert read_address(text) is None
+    assert find_fault(text)
+
+
+@given(st.text())
+def test_whatever_is_parsed_is_read_and_has_no_fault(text: str) -> None:
+    parsed = parse_address(text)
+    assert parsed is None or read_address(text) == parsed
+    fault = find_fault(text)
+    assert (fault is None) is (read_recipient(text) is not None)
+    assert fault is None or (fault.isascii() and fault.isprintable())
+
+
+@pytest.mark.parametrize("text", ["postmaster", "Postmaster", "POSTMASTER"])
+def test_the_postmaster_needs_no_domain_as_recipient(text: str) -> None:
+    assert read_recipient(text) == Address("postmaster", "")
+    assert read_address(text) is None
     assert parse_address(text) is None
 
 

@@ -4,11 +4,12 @@ from typing import Any
 import dns.name
 import pytest
 
+from koukan.chain.filters.router import RouteGuard
 from koukan.chain.outputs import DnsResolutionOutput, DnsStatus
 from koukan.chain.transaction import Transaction
 from koukan.config.filters import RestOutput
 from koukan.config.router import DnsConfig
-from koukan.model import HostPort, Response
+from koukan.model import HostPort, Response, StepResult
 from koukan.net.dns import Resolver
 from koukan.rest.http import HttpClients
 from koukan.rest.output import RestOutputSink
@@ -50,6 +51,7 @@ nullish.example      MX    10 mx.b.example.
 empty.example        TXT   "nothing for mail"
 dead.example         MX    10 nowhere.example.
 servfail.example     MX    !servfail
+un_derscore.b.example MX   10 mx.b.example.
 halfdead.example     MX    10 broken.example.
 halfdead.example     MX    20 mx.b.example.
 alldead.example      MX    10 broken.example.
@@ -81,6 +83,7 @@ samehost.example     A     192.0.2.32
 many.example         MX    10 big.example.
 """
 ALL = {"filter": "dns_resolution", "suffix": ""}
+GATEWAY = {"name": "gateway", "endpoint": "http://gateway.invalid/", "sender": "outbound"}
 REFUSED = ("x@null.example", "x@[127.0.0.1]")
 BUECHER = ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
 OK, NX, TEMP = DnsStatus.OK, DnsStatus.NX, DnsStatus.TEMP
@@ -103,6 +106,14 @@ async def resolve(
     assert output is not None
     assert sink.hosts[0] is not None
     return [str(host) for host in sink.hosts[0]], output.resolution_result
+
+
+async def through_a_relay(resolver: Resolver, hosts: list[dict[str, Any]], rcpt: str) -> StepResult:
+    """One transaction by way of a destination with these hosts, in a chain that sends."""
+    destination = {"endpoint": "gateway", "host_list": hosts}
+    items: list[Any] = [{"filter": "router", "destination": destination}, ALL | {"allow_private": True}, RouteGuard()]
+    chain = make_chain(items, RecordingSink(), make_context(resolver, rest_endpoint=[GATEWAY]))
+    return await send(chain, make_transaction(), rcpt_to=[rcpt])
 
 
 def at_25(*addresses: str) -> list[str]:
@@ -171,7 +182,8 @@ async def test_what_does_not_resolve_has_no_hosts(
     resolver: Resolver, host: str, result: DnsStatus, named_by: str
 ) -> None:
     rcpt = f"bob@{host}" if named_by == "recipient" else "bob@other.invalid"
-    assert await resolve(resolver, host, rcpt=rcpt) == ([], result)
+    # What is wrong with a host of the operator's, the operator can mend.
+    assert await resolve(resolver, host, rcpt=rcpt) == ([], result if named_by == "recipient" else TEMP)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +235,62 @@ async def test_a_recipients_literal_as_dest_domain_writes_it(resolver: Resolver)
     assert await resolve(resolver, "192.0.2.77", rcpt="bob@[192.0.2.77]") == (at_25("192.0.2.77"), OK)
 
 
-async def test_one_host_that_fails_decides_for_all(resolver: Resolver) -> None:
-    assert await resolve(resolver, "direct.example", "servfail.example", "nowhere.example") == ([], TEMP)
+async def test_of_several_hosts_those_that_are_gone_leave_the_others(resolver: Resolver) -> None:
+    hosts = ("nowhere.example", "direct.example", "servfail.example", "loopback.example")
+    assert await resolve(resolver, *hosts) == (at_25("192.0.2.20"), OK)
+    assert await resolve(resolver, "servfail.example", "nowhere.example") == ([], TEMP)
+
+
+@pytest.mark.parametrize("host", ["nowhere.example", "null.example", "empty.example", "servfail.example"])
+async def test_a_relay_that_is_gone_is_our_trouble_and_named_in_the_log_only(
+    resolver: Resolver, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reply to strangers says nothing of the host, nor that the recipient's domain did not exist."""
+    result = await through_a_relay(resolver, [{"host": host, "port": 2525}], "bob@b.example")
+    [answer] = result.rcpt
+    assert (answer.code, answer.enhanced_code) == (451, "4.3.5")
+    assert result.data is not None and result.data.code == 451
+    assert host not in answer.message and "domain" not in answer.message
+    [record] = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert f"relay {host}:2525 of the configuration does not resolve" in record.getMessage()
+
+
+async def test_a_relay_may_be_called_as_the_recipients_domain(resolver: Resolver) -> None:
+    """It is the operator's word then, in the host list of a destination: /etc/hosts and resolv.conf count."""
+    result = await through_a_relay(resolver, [{"host": "localhost", "port": 2525}], "bob@localhost")
+    assert result.rcpt[0].ok
+    result = await through_a_relay(resolver, [{"host": "nowhere.example", "port": 25}], "bob@nowhere.example")
+    assert result.rcpt[0].enhanced_code == "4.3.5"
+
+
+async def test_a_relay_that_has_no_mailboxes_of_its_own_relays(resolver: Resolver, server: NameServer) -> None:
+    server.load("relay.example MX 0 .\nrelay.example A 192.0.2.60")
+    assert await resolve(resolver, "relay.example") == (at_25("192.0.2.60"), OK)
+    assert await resolve(resolver, "relay.example", rcpt="bob@relay.example") == ([], NX)
+
+
+async def test_static_hosts_may_have_names(resolver: Resolver) -> None:
+    static = [{"host": "nowhere.example", "port": 25}, {"host": "direct.example", "port": 2525}]
+    assert await resolve(resolver, "b.example", static_hosts=static) == (["192.0.2.20:2525"], OK)
+    assert await resolve(resolver, "b.example", rcpt="bob@b.example", static_hosts=static[:1]) == ([], TEMP)
+
+
+async def test_what_was_found_of_one_way_says_nothing_about_the_next(resolver: Resolver) -> None:
+    """A recipient whose endpoint knows its hosts itself comes after one whose domain does not exist."""
+    sink, tx = RecordingSink(), make_transaction()
+    here = {"name": "address_list", "domains": ["here.example"], "destination": {"endpoint": "gateway"}}
+    rule = {
+        "filter": "policy_action",
+        "tag": "nowhere",
+        "mode": "PER_RCPT",
+        "match": {"matcher": "dns_resolution", "resolution_result": "NX"},
+        "action": "REJECT",
+    }
+    away = {"name": "dest_domain", "destination": {"endpoint": "gateway"}}
+    routers = [{"filter": "router", "policy": policy} for policy in (here, away)]
+    chain = make_chain([*routers, ALL, rule], sink, make_context(resolver, rest_endpoint=[GATEWAY]))
+    result = await send(chain, tx, rcpt_to=["x@nowhere.example", "x@here.example"])
+    assert [r.code for r in result.rcpt] == [550, 250]
 
 
 async def test_addresses_and_other_names_stay_in_their_places(resolver: Resolver) -> None:
@@ -300,6 +366,8 @@ async def test_mail_from_our_own_domain_is_no_loop(resolver: Resolver) -> None:
         ("ann@bücher.example", OK),
         ("ann@nowhere.example", NX),
         ("ann@null.example", NX),
+        ("a..n.@nowhere.example", NX),
+        ("a..n.@un_derscore.b.example", OK),
         ("ann@servfail.example", TEMP),
         ("", None),
         ("ann", None),
@@ -320,10 +388,11 @@ async def test_recipients_have_a_result_each_by_their_index(resolver: Resolver) 
     run = make_chain([ALL], RecordingSink(), make_context(resolver)).open(tx)
     await run.step(make_step("ann@a.example", ["x@b.example", "x@nowhere.example"]))
     await run.step(make_step(None, ["no address", "x@servfail.example", "x@else.invalid"]))
+    await run.step(make_step(None, ["Postmaster", "a..b.@b.example", "a_b@un_derscore.b.example"]))
     output = tx.output(DnsResolutionOutput)
     assert output is not None
-    assert output.rcpt_to_result == (OK, NX, NX, TEMP, NX)
-    assert output.to_json() == {"mail_from_result": 0, "rcpt_to_result": [0, 1, 1, 2, 1]}
+    assert output.rcpt_to_result == (OK, NX, NX, TEMP, NX, OK, OK, OK)
+    assert output.to_json() == {"mail_from_result": 0, "rcpt_to_result": [0, 1, 1, 2, 1, 0, 0, 0]}
 
 
 async def test_domains_that_do_not_match_are_ok(resolver: Resolver, server: NameServer) -> None:
@@ -372,7 +441,7 @@ async def test_hosts_of_the_search_list(server: NameServer) -> None:
     resolver = Resolver(DnsConfig(nameservers=[server.address]))
     resolver._stub.search = [dns.name.from_text("mail.svc")]
     assert await resolve(resolver, "hub") == (at_25("192.0.2.50"), OK)
-    assert await resolve(resolver, "inside") == ([], NX)
+    assert await resolve(resolver, "inside") == ([], TEMP)
     assert await resolve(resolver, "inside", allow_private=True) == (at_25("10.0.0.5"), OK)
     assert await resolve(resolver, "hub", rcpt="bob@hub") == ([], NX)
 
@@ -401,8 +470,7 @@ async def test_a_policy_in_between_answers_first(resolver: Resolver) -> None:
         "code": 556,
         "message": "5.1.10 no",
     }
-    endpoint = {"name": "gateway", "endpoint": "http://gateway.invalid/", "sender": "outbound"}
-    context = make_context(resolver, rest_endpoint=[endpoint])
+    context = make_context(resolver, rest_endpoint=[GATEWAY])
     for address in ("x@null.example", "x@Bücher.example", "x@[127.0.0.1]", "x@[192.0.2.77]"):
         result = await send(make_chain([router, ALL, policy], sink, context), make_transaction(), rcpt_to=[address])
         assert result.rcpt == [Response(556, "5.1.10 no") if address in REFUSED else Response(250, "ok")]

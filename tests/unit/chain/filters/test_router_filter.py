@@ -63,8 +63,17 @@ def sent_to(sink: RecordingSink) -> list[str]:
         ({"domains": ["b.c"]}, "a@b.c>", False),
         ({"domains": ["d.e"]}, "a@b.c,d@d.e", False),
         ({"domains": ["c.d"]}, "a b@c.d", False),
-        ({"domains": ["c.d"]}, "a..b@c.d", False),
+        ({"domains": ["c.d"]}, "a..b@c.d", True),
+        ({"domains": ["docomo.ne.jp"], "prefixes": ["taro..0511."]}, "taro..0511.@docomo.ne.jp", True),
+        ({"prefixes": [".bob"], "delimiter": "+"}, ".bob+x@b.example", True),
+        ({"domains": ["mail_1.b.example"]}, "bob@MAIL_1.b.example", True),
+        ({"domains": ["c.d"]}, "a b..@c.d", False),
         ({}, "nonsense", False),
+        ({}, "Postmaster", True),
+        ({"domains": ["b.example"]}, "Postmaster", True),
+        ({"domains": ["b.example"], "prefixes": ["PostMaster"]}, "POSTMASTER", True),
+        ({"domains": ["b.example"], "prefixes": ["bob"]}, "Postmaster", False),
+        ({"domains": ["b.example"]}, "Postmaster2", False),
     ],
 )
 async def test_address_list_takes_what_is_in_it(options: dict[str, Any], address: str, takes: bool) -> None:
@@ -79,6 +88,44 @@ async def test_address_list_without_destination_rejects() -> None:
     assert result.rcpt[0] == Response(550, "5.1.1 mailbox does not exist (AddressListPolicy)")
     assert sent_to(sink) == ["bob@c.example"]
     assert tx.route is None
+
+
+async def test_a_list_that_rejects_leaves_our_postmaster_to_the_others() -> None:
+    lists = [address_list(domains=["spam.example"]), address_list({"endpoint": "gateway"}, domains=["b.example"])]
+    _, result, sink = await route(lists, "Postmaster")
+    assert result.rcpt[0].ok and sent_to(sink) == ["Postmaster"]
+
+
+@pytest.mark.parametrize(
+    ("address", "what"),
+    [
+        ("bob", "has no domain"),
+        ("@b.example", "before the @"),
+        ("bob@", "behind the @"),
+        ("bob@b..example", "empty label"),
+        ("bob@b.example.", "empty label"),
+        ("bob@b/c.example", "domain holds a character"),
+        ("bob@-b.example", "domain holds a character"),
+        ("bob@[300.1.1.1]", "no IP address"),
+        ("bob@x@b.example", "must not stand there unquoted"),
+        ("bob bob@b.example", "must not stand there unquoted"),
+        (f"bob@{'b' * 64}.example", "longer than"),
+        (f"{'bob' * 400}@b.example", "too long"),
+    ],
+)
+async def test_what_can_be_no_mailbox_is_refused_for_what_is_wrong_with_it(address: str, what: str) -> None:
+    policy = {"name": "dest_domain", "destination": {"endpoint": "gateway"}}
+    for end in ({"filter": "router"}, RouteGuard()):
+        _, result, _ = await route([{"filter": "router", "policy": policy}, end], address)
+        [answer] = result.rcpt
+        assert (answer.code, answer.enhanced_code) == (553, "5.1.3")
+        assert what in answer.message and address not in answer.message
+
+
+@pytest.mark.parametrize("address", ["a..b@c.example", "a.@c.example", "bob@c_d.example", "Postmaster"])
+async def test_what_may_be_a_mailbox_elsewhere_is_only_not_here(address: str) -> None:
+    _, result, _ = await route([{"filter": "router"}], address)
+    assert result.rcpt[0].enhanced_code == "5.1.1"
 
 
 async def test_the_route_has_endpoint_hosts_and_the_options_of_both() -> None:
@@ -135,7 +182,7 @@ async def test_dest_domain_goes_to_the_domains_own_hosts(address: str, host: str
     assert tx.route.endpoint.name == "gateway"
 
 
-@pytest.mark.parametrize("address", ["bob", "@b.example", "bob@b.example.", "bob@b_c.example", ""])
+@pytest.mark.parametrize("address", ["bob", "Postmaster", "@b.example", "bob@b.example.", "bob@b/c.example", ""])
 async def test_dest_domain_takes_no_invalid_address(address: str) -> None:
     policy = {"name": "dest_domain", "destination": {"endpoint": "gateway"}}
     tx, _, _ = await route([{"filter": "router", "policy": policy}], address)
