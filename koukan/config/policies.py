@@ -45,7 +45,9 @@ def policy_remarks(chain: ChainConfig, path: Path_) -> Iterator[Problem]:
         earlier = chain.chain[:position]
         if producer is not None and not any(isinstance(item, producer) for item in earlier):
             name = next(n for n, model in filters.FILTER_NAMES.items() if model is producer)
-            yield Problem(where, f"no {name} filter stands before this rule: the matcher is never decided")
+            behind = any(isinstance(item, producer) for item in chain.chain[position:])
+            decided = "decided a moment later than it could be, or never" if behind else "never decided"
+            yield Problem(where, f"no {name} filter stands before this rule: the matcher is {decided}")
         elif isinstance(matcher, matchers.PolicyActionMatcher):
             yield from _policy_remarks(matcher, [i for i in earlier if isinstance(i, PolicyAction)], where)
 

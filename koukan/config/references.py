@@ -1,26 +1,15 @@
-"""Do the names in router.yaml lead somewhere, and do the filters of each chain stand in an order that works?"""
+"""Do the names in router.yaml lead somewhere, and does every chain end where mail can go?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from koukan.config import filters
-from koukan.config.filters import FilterOptions
 from koukan.config.loader import Path_, Problem, suggest
 from koukan.config.matchers import NumRcpts
+from koukan.config.order import order_remarks
 from koukan.config.policies import check_policies, policy_remarks
 from koukan.config.router import ChainConfig, EffectiveSender, RouterConfig, SenderConfig, TagConfig
-
-#: (earlier, later, why): filters.md §2
-_ORDER: tuple[tuple[type[FilterOptions], type[FilterOptions], str], ...] = (
-    (filters.MessageBuilder, filters.ReceivedHeader, "a message must be built before a header is prepended to it"),
-    (filters.MessageBuilder, filters.DkimSign, "a message must be built before it is signed"),
-    (filters.MessageBuilder, filters.DkimCheck, "a message must be built before it is verified"),
-    (filters.ReceivedHeader, filters.DkimSign, "the signature goes on top of the Received header"),
-    (filters.RemoteHost, filters.ReceivedHeader, "the Received header names the verified host"),
-    (filters.Router, filters.DnsResolution, "there is nothing to resolve before the recipient is routed"),
-    (filters.Router, filters.MessageParser, "whether to parse is an option of the route"),
-)
 
 
 def check_router(config: RouterConfig) -> tuple[list[Problem], list[Problem]]:
@@ -112,7 +101,7 @@ def _check_chain(config: RouterConfig, chain: ChainConfig, path: Path_) -> Itera
             known = [*filters.FILTER_NAMES, *config.modules.sync_filter]
             yield Problem((*where, "filter"), _unknown("filter", item.filter, known))
         elif isinstance(item, filters.Router):
-            yield from _check_destinations(config, item, where)
+            yield from _check_destinations(config, item, where, sends=chain.goes_by_route and not item.dry_run)
         elif isinstance(item, filters.AddRoute) and item.sender is not None:
             yield from _check_reference(config, item.sender, item.tag, where)
             if _copies_come_back(config, item, chain):
@@ -129,7 +118,6 @@ def _check_chain(config: RouterConfig, chain: ChainConfig, path: Path_) -> Itera
     if not isinstance(sink, filters.SINKS) and not unknown:  # an unknown one has its line already
         last = (*path, "chain", len(chain.chain) - 1)
         yield Problem(last, "the last filter must be rest_output or exploder, or mail goes nowhere")
-    yield from _check_order(chain, path)
     yield from check_policies(config, chain, path)
     notification = chain.output_handler.notification
     if notification is not None:
@@ -137,7 +125,8 @@ def _check_chain(config: RouterConfig, chain: ChainConfig, path: Path_) -> Itera
         yield from _check_reference(config, notification.sender, notification.tag, where)
 
 
-def _check_destinations(config: RouterConfig, item: filters.Router, path: Path_) -> Iterator[Problem]:
+def _check_destinations(config: RouterConfig, item: filters.Router, path: Path_, *, sends: bool) -> Iterator[Problem]:
+    """`sends`: mail goes where this router says. Where it does not, a destination only has to be no slip of the pen."""
     policy = item.policy
     if isinstance(policy, filters.PluginPolicy) and policy.name not in config.modules.recipient_router_policy:
         known = ["address_list", "dest_domain", *config.modules.recipient_router_policy]
@@ -149,14 +138,14 @@ def _check_destinations(config: RouterConfig, item: filters.Router, path: Path_)
     if destination is None:
         return
     if destination.endpoint is None:
-        if not item.dry_run:
+        if sends:
             yield Problem(where, "needs an endpoint; an empty destination is for dry_run only")
         return
     endpoint = next((e for e in config.rest_endpoint if e.name == destination.endpoint), None)
     if endpoint is None:
         message = _unknown("rest_endpoint", destination.endpoint, [e.name for e in config.rest_endpoint])
         yield Problem((*where, "endpoint"), message)
-    elif endpoint.endpoint is None or endpoint.sender is None:
+    elif sends and (endpoint.endpoint is None or endpoint.sender is None):
         missing = "endpoint (its URL)" if endpoint.endpoint is None else "sender"
         yield Problem((*where, "endpoint"), f"rest_endpoint {endpoint.name!r} cannot take mail: it has no {missing}")
 
@@ -205,15 +194,6 @@ def _chains_of(config: RouterConfig, sender: EffectiveSender) -> list[ChainConfi
     return [c for c in (own, child) if c is not None]
 
 
-def _check_order(chain: ChainConfig, path: Path_) -> Iterator[Problem]:
-    for earlier, later, why in _ORDER:
-        first_earlier = next((i for i, item in enumerate(chain.chain) if isinstance(item, earlier)), None)
-        first_later = next((i for i, item in enumerate(chain.chain) if isinstance(item, later)), None)
-        if first_earlier is not None and first_later is not None and first_later < first_earlier:
-            names = chain.chain[first_earlier].filter, chain.chain[first_later].filter
-            yield Problem((*path, "chain", first_later), f"{names[0]} must come before {names[1]}: {why}")
-
-
 def _remarks(config: RouterConfig) -> Iterator[Problem]:
     notifies = [i for i, c in enumerate(config.endpoint) if c.output_handler.notification is not None]
     if notifies and config.global_.mailer_daemon_mailbox is None:
@@ -225,18 +205,24 @@ def _remarks(config: RouterConfig) -> Iterator[Problem]:
         yield Problem(("storage",), "finished transactions are never deleted; set storage.gc_interval, 300 for example")
     promising = _promising_chains(config)
     for index, chain in enumerate(config.endpoint):
+        yield from order_remarks(chain, ("endpoint", index))
         yield from policy_remarks(chain, ("endpoint", index))
         if chain.name in promising and chain.output_handler.notification is None:
             message = (
                 "has no output_handler.notification: nobody hears of mail that was accepted and then fails for good"
             )
             yield Problem(("endpoint", index), message)
-        if isinstance(chain.sink, filters.RestOutput) and not chain.sink.static_endpoint:
-            routers = [item for item in chain.chain if isinstance(item, filters.Router)]
-            catch_all = any(r.policy is None or isinstance(r.policy, filters.DestDomainPolicy) for r in routers)
-            if not catch_all:
-                message = "no router takes every recipient; those that none takes are rejected with 550"
-                yield Problem(("endpoint", index, "chain"), message)
+        if chain.goes_by_route and not any(isinstance(i, filters.Router) and _takes_all(i) for i in chain.chain):
+            message = "no router takes every recipient; those that none takes are rejected with 550"
+            yield Problem(("endpoint", index, "chain"), message)
+
+
+def _takes_all(router: filters.Router) -> bool:
+    """Takes, or rejects, whatever recipient no router before it took."""
+    policy = router.policy
+    if isinstance(policy, filters.AddressListPolicy):
+        return not policy.domains and not policy.prefixes
+    return policy is None or isinstance(policy, filters.DestDomainPolicy)
 
 
 def _promising_chains(config: RouterConfig) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from koukan.config.base import Address, Bytes, ConfigModel, PieceSize, Seconds
-from koukan.config.filters import SINKS, Exploder, FilterItem, FilterOptions
+from koukan.config.filters import SINKS, Exploder, FilterItem, FilterOptions, RestOutput
 from koukan.model import Sender
 
 
@@ -217,6 +217,11 @@ class ChainConfig(ConfigModel):
     @property
     def exploder_is_msa(self) -> bool:
         return isinstance(self.sink, Exploder) and (self.msa if self.sink.msa is None else self.sink.msa)
+
+    @property
+    def goes_by_route(self) -> bool:
+        """Mail goes where a router filter says: the sink has no destination of its own."""
+        return isinstance(self.sink, RestOutput) and self.sink.static_endpoint is None
 
     def sinks_before_the_end(self) -> list[int]:
         """Positions of sinks that would end the chain too early."""

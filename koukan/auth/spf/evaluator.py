@@ -1,7 +1,7 @@
 """check_host(): the verdict of a domain's SPF record on a client (RFC 7208 §4, §5, §6).
 
-Bounds: MAX_LOOKUPS terms that ask DNS, MAX_VOIDS of their questions without an answer, MAX_NAMES mail exchangers and names of
-the client, MAX_SECONDS in all. Names of the client are looked up once, for `ptr` and `%{p}` together.
+Bounds: MAX_LOOKUPS terms that ask DNS, MAX_VOIDS of them without an answer, MAX_NAMES mail exchangers and names of the client,
+MAX_SECONDS in all. Names of the client are looked up once, for `ptr` and `%{p}` together.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TypeVar
 from koukan.auth.spf.macros import MacroString, parse_macros
 from koukan.auth.spf.record import MAX_RECORD, Mechanism, Record, Result, parse_record, select_records
 from koukan.errors import InvalidRecord, KoukanError
-from koukan.message.address import ascii_domain
+from koukan.message.address import POSTMASTER, ascii_domain
 from koukan.net.dns import Answer, IpAddress, Resolver
 
 #: terms of one evaluation that ask DNS: include, a, mx, ptr, exists, redirect (RFC 7208 §4.6.4)
 MAX_LOOKUPS = 10
-#: questions of these terms that may have no answer (RFC 7208 §4.6.4)
+#: of these terms, those that may be void: whose questions have no answer (RFC 7208 §4.6.4)
 MAX_VOIDS = 2
 #: mail exchangers of one `mx`, and names of the client (RFC 7208 §4.6.4)
 MAX_NAMES = 10
@@ -160,12 +160,12 @@ class _Evaluation:
         if mechanism.name == "include":
             return await self._include(target)
         if mechanism.name == "a":
-            return self._in_network(await self._addresses(_dns_name(target)), mechanism)
+            return await self._a(target, mechanism)
         if mechanism.name == "mx":
             return await self._mx(target, mechanism)
         if mechanism.name == "ptr":
             return await self._ptr(target)
-        return (await self._ask(self._resolver.a, _dns_name(target))).ok
+        return self._note_void(await self._ask(self._resolver.a, _dns_name(target))).ok
 
     async def _include(self, target: str) -> bool:
         decision = await self._evaluate(target)
@@ -173,19 +173,29 @@ class _Evaluation:
             raise _Undecided(Result.PERMERROR, f"{target[:100]!a}, which is included, has no SPF record")
         return decision.result is Result.PASS
 
+    async def _a(self, target: str, mechanism: Mechanism) -> bool:
+        return self._in_network(self._note_void(await self._addresses(_dns_name(target))), mechanism)
+
     async def _mx(self, target: str, mechanism: Mechanism) -> bool:
+        """The term is void when all that it asked has brought no address: IPv4 hosts have none for an IPv6 client."""
         answer = await self._ask(self._resolver.mx, _dns_name(target))
         if len(answer.records) > MAX_NAMES:
             raise _Undecided(Result.PERMERROR, f"{target[:100]!a} has more than {MAX_NAMES} mail exchangers")
+        void = True
         for mx in sorted(answer.records):
-            if mx.exchange != "." and self._in_network(await self._addresses(mx.exchange), mechanism):
-                return True
+            if mx.exchange != ".":
+                addresses = await self._addresses(mx.exchange)
+                if self._in_network(addresses, mechanism):
+                    return True
+                void = void and not addresses.ok
+        if void:
+            self._count_void()
         return False
 
     async def _ptr(self, target: str) -> bool:
         answer = await self._client_names()
-        if not answer.ok and not answer.failed:
-            self._count_void()
+        if not answer.failed:
+            self._note_void(answer)
         for name in answer.records:
             if _is_within(name, target) and await self._is_clients(name):
                 return True
@@ -203,8 +213,6 @@ class _Evaluation:
         answer = await look_up(name)
         if answer.failed:
             raise _dns_trouble(name)
-        if not answer.ok:
-            self._count_void()
         return answer
 
     async def _addresses(self, name: str) -> Answer[IpAddress]:
@@ -230,10 +238,16 @@ class _Evaluation:
         if self._lookups > MAX_LOOKUPS:
             raise _Undecided(Result.PERMERROR, f"more than {MAX_LOOKUPS} terms that ask DNS")
 
+    def _note_void(self, answer: Answer[T]) -> Answer[T]:
+        """The one answer of a term."""
+        if not answer.ok:
+            self._count_void()
+        return answer
+
     def _count_void(self) -> None:
         self._voids += 1
         if self._voids > MAX_VOIDS:
-            raise _Undecided(Result.PERMERROR, f"more than {MAX_VOIDS} DNS questions without an answer")
+            raise _Undecided(Result.PERMERROR, f"more than {MAX_VOIDS} terms whose DNS questions have no answer")
 
     # --- macros (§7) and explanations (§6.2) ------------------------------------------------------------------------------
 
@@ -273,7 +287,8 @@ def _macro_values(
     client: IpAddress, sender: str, helo: str | None, receiver: str | None, timestamp: int
 ) -> dict[str, str]:
     local, _, domain = sender.rpartition("@")
-    local, domain = local or "postmaster", ascii_domain(domain) or domain
+    # Two quotes with nothing between them are no local part either (§4.3).
+    local, domain = POSTMASTER if local in ("", '""') else local, ascii_domain(domain) or domain
     v4 = isinstance(client, IPv4Address)
     return {
         "s": f"{local}@{domain}",

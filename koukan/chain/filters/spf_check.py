@@ -34,7 +34,7 @@ class SpfCheckFilter(Filter):
     async def on_mail(self, tx: Transaction, mail_from: Mailbox) -> None:
         client = tx.client_address
         helo = tx.smtp_meta.ehlo_host if tx.smtp_meta is not None else None
-        domain = mail_from.domain if mail_from.address else helo
+        domain = _domain(mail_from.address) if mail_from.address else helo
         sender = mail_from.address or f"postmaster@{helo}"
         identities = [(domain, sender), *((extra, f"postmaster@{extra}") for extra in self._extra_domains)]
         verdict, *extra = await asyncio.gather(*(self._check(client, *identity, helo) for identity in identities))
@@ -70,6 +70,12 @@ class SpfCheckFilter(Filter):
 
 def build(options: SpfCheck, context: Context) -> SpfCheckFilter:
     return SpfCheckFilter(options, context)
+
+
+def _domain(address: str) -> str | None:
+    """What stands behind the last `@`, even where nothing stands before it: that is postmaster's (RFC 7208 §4.3)."""
+    _, _, domain = address.lower().rpartition("@") if "@" in address else ("", "", "")
+    return domain or None
 
 
 def _status(verdict: Verdict) -> SpfStatus:

@@ -172,12 +172,6 @@ def test_the_other_programs_file(tmp_path: Path) -> None:
             "{filter: exploder}",
             "router.yaml:25: endpoint[1].chain[0]: exploder ends a chain; nothing may follow it",
         ),
-        (
-            "{filter: received_header}",
-            "{filter: dns_resolution}",
-            "router.yaml:26: endpoint[1].chain[1]: router must come before dns_resolution: "
-            "there is nothing to resolve before the recipient is routed",
-        ),
         # types
         (
             "addr: [localhost, 8000]",
