@@ -159,6 +159,8 @@ class _Evaluation:
         target = domain if mechanism.domain is None else await self._expand(mechanism.domain, domain)
         if mechanism.name == "include":
             return await self._include(target)
+        if mechanism.name != "ptr" and not _is_name(target):
+            return False  # nothing to ask: no match, and no void term either
         if mechanism.name == "a":
             return await self._a(target, mechanism)
         if mechanism.name == "mx":
@@ -304,14 +306,15 @@ def _macro_values(
 
 
 def _possible_domain(domain: str) -> bool:
-    """Whether it can have a record: several labels, none empty or too long (§4.3)."""
-    labels = domain.removesuffix(".").split(".")
-    return (
-        domain.isascii()
-        and len(domain) <= _MAX_DOMAIN + domain.endswith(".")
-        and len(labels) > 1
-        and all(0 < len(label) <= _MAX_LABEL for label in labels)
-    )
+    """Whether it can have a record: a name of several labels (§4.3)."""
+    return "." in domain.removesuffix(".") and _is_name(domain)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is a name that DNS could have: no label is empty or too long."""
+    labels = text.removesuffix(".").split(".")
+    fits = text.isascii() and len(text) <= _MAX_DOMAIN + text.endswith(".")
+    return fits and all(0 < len(label) <= _MAX_LABEL for label in labels)
 
 
 def _dns_name(text: str) -> str:
