@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from koukan.config.files import load_gateway, load_router
-from koukan.dev.receiver import Receiver
-from koukan.dev.sink import MailSink
-from koukan.gateway.app import GatewayApp
-from koukan.model import HostPort
-from koukan.rest.http import HttpClients
-from koukan.rest.submission import Message, Submission
-from koukan.router.app import RouterApp
-from tests.support.docs import ROOT
-from tests.support.house import LOOPBACK, eventually, free_port
-from tests.support.nameserver import name_server_process
+from koukan.rest.submission import Message
+from tests.support.house import LOOPBACK, eventually
+from tests.support.samples import Topology, running_sample
 from tests.support.smtp_dialogue import message, send
 
-SAMPLE = ROOT / "tests" / "data" / "sample"
 ZONE = """
 1.0.0.127.in-addr.arpa  PTR   localhost.test.
 localhost.test          A     127.0.0.1
@@ -31,51 +20,10 @@ d                       TXT   "v=spf1 -all"
 """
 
 
-@dataclass
-class Topology:
-    """The sample, running."""
-
-    sink: MailSink
-    receiver: Receiver
-    gateway: GatewayApp
-    router: int
-
-    @property
-    def mx(self) -> HostPort:
-        return self.gateway.listeners[0].address
-
-    @property
-    def msa(self) -> HostPort:
-        return self.gateway.listeners[1].address
-
-
 @pytest.fixture
 async def topology(tmp_path: Path) -> AsyncIterator[Topology]:
-    ports = {str(port): str(free_port()) for port in (8000, 8001, 8002, 3025, 1025, 1587, 1465)}
-    async with AsyncExitStack() as running:
-        name_server = await running.enter_async_context(name_server_process(ZONE, tmp_path))
-        changes = {**ports, "/tmp/koukan.db": str(tmp_path / "koukan.db")}
-        changes["global:\n"] = f"global:\n  dns: {{nameservers: ['{name_server}']}}\n"
-        sink, receiver = MailSink(), Receiver()
-        await sink.start(HostPort(LOOPBACK, int(ports["3025"])))
-        running.push_async_callback(sink.stop)
-        await receiver.start(HostPort(LOOPBACK, int(ports["8002"])))
-        running.push_async_callback(receiver.stop)
-        router = RouterApp(load_router(_changed("router.yaml", changes, tmp_path), {}).config)
-        await router.start()
-        running.push_async_callback(router.stop)
-        gateway = GatewayApp(load_gateway(_changed("gateway.yaml", ports, tmp_path), {}).config)
-        await gateway.start()
-        running.push_async_callback(gateway.stop)
-        yield Topology(sink, receiver, gateway, int(ports["8000"]))
-
-
-def _changed(name: str, changes: dict[str, str], directory: Path) -> str:
-    text = (SAMPLE / name).read_text()
-    for old, new in changes.items():
-        text = text.replace(old, new)
-    (directory / name).write_text(text)
-    return str(directory / name)
+    async with running_sample("router.yaml", ZONE, tmp_path) as topology:
+        yield topology
 
 
 async def test_ingress_to_smtp_takes_one_recipient_a_message(topology: Topology) -> None:
@@ -114,12 +62,7 @@ async def test_submission_by_smtp_and_rest_goes_to_our_own_domain_by_the_short_c
     assert [reply.code for reply in replies] == [250, 250, 250]
     eml = tmp_path / "rest.eml"
     eml.write_bytes(message("rest", sender="ann@d"))
-    clients = HttpClients()
-    submission = Submission(clients, f"http://{LOOPBACK}:{topology.router}/senders/submission/transactions")
-    progress = await submission.submit("ann@d", "bob@rest-application.example.com", Message(eml=eml))
-    async for _ in submission.follow(progress, 20):
-        continue
-    await clients.close()
+    progress = await topology.submit("ann@d", "bob@rest-application.example.com", Message(eml=eml))
     assert progress.document.final_attempt_reason == "upstream response success"
     await eventually(lambda: len(topology.receiver.transactions) == 2)
     for received in topology.receiver.transactions.values():

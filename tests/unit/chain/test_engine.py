@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from koukan.blob.bodies import BytesBody
 from koukan.blob.spool import SpooledBody
 from koukan.chain.engine import ChainRun
 from koukan.chain.filter import Filter
+from koukan.chain.outputs import DkimCheckOutput, MessageValidationOutput
 from koukan.chain.transaction import Recipient, Transaction
+from koukan.config.router import DnsConfig
 from koukan.errors import InvalidMessage
-from koukan.model import Body, Mailbox, Response, Step, StepResult, Upstream
-from tests.support.chains import MESSAGE, RecordingSink, make_chain, make_step, make_transaction
+from koukan.message.bodies import SpecBody
+from koukan.message.builder import parse_spec
+from koukan.model import Body, EsmtpParam, Mailbox, Response, Step, StepResult, Upstream
+from koukan.net.dns import Resolver
+from tests.support.chains import (
+    MESSAGE,
+    RecordedSides,
+    RecordingSink,
+    StaticRoute,
+    make_chain,
+    make_context,
+    make_step,
+    make_transaction,
+)
+from tests.support.dkim_keys import rsa_key
 
 OK = Response(250, "ok")
 BUSY = Response(451, "4.3.2 busy")
@@ -206,3 +225,123 @@ async def test_after_a_step_that_the_sink_did_not_answer_nothing_goes_on() -> No
     late = await run.step(make_step(None, [], MESSAGE))
     assert late.data is not None and late.data.code == 451
     assert sink.steps == 2 and not sink.bodies
+
+
+# --- the same recipient again --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+async def test_a_recipient_that_is_named_again_is_answered_alike_and_goes_on_once(steps: int) -> None:
+    """As PHPMailer and emailjs send one that stands in To and in Cc; domains have no case, local parts have."""
+    calls: list[str] = []
+    sink = RecordingSink({"bob@b.example": Response(250, "2.1.5 bob")})
+    run = make_chain([Scripted(calls)], sink).open(make_transaction())
+    names = ["bob@b.example", "bob@B.Example", "Bob@b.example", "Postmaster", "postmaster"]
+    answers: list[Response] = []
+    for part in [names] if steps == 1 else [names[:1], names[1:4], names[4:]]:
+        answers += (await run.step(make_step(None if answers else "ann@a.example", part))).rcpt
+    assert [a.message for a in answers] == ["2.1.5 bob", "2.1.5 bob", "ok", "ok", "ok"]
+    assert (await run.step(make_step(body=MESSAGE))).data == OK
+    assert sent(sink) == ["bob@b.example", "Bob@b.example", "Postmaster"] == calls[1:4]
+
+
+async def test_all_at_once_with_the_body() -> None:
+    sink = RecordingSink({"bob@b.example": BUSY})
+    result = await start(sink).step(make_step("ann", ["bob@b.example", "cat@b.example", "bob@b.example"], MESSAGE))
+    assert (result.rcpt, result.data) == ([BUSY, OK, BUSY], OK)
+    assert (sent(sink), sink.bodies) == (["bob@b.example", "cat@b.example"], [MESSAGE])
+
+
+async def test_a_recipient_that_was_refused_may_be_asked_for_again() -> None:
+    sink = RecordingSink({"bob@b.example": BUSY})
+    run = start(sink)
+    assert (await run.step(make_step("ann", ["bob@b.example"]))).rcpt == [BUSY]
+    sink.answers = {}
+    assert (await run.step(make_step(None, ["bob@b.example"]))).rcpt == [OK]
+    assert sent(sink) == ["bob@b.example"] * 2
+
+
+async def test_other_parameters_are_another_wish() -> None:
+    sink = RecordingSink()
+    twice = [Mailbox("bob@b.example"), Mailbox("bob@b.example", (EsmtpParam("NOTIFY", "NEVER"),))]
+    await start(sink).step(Step(Mailbox("ann"), twice))
+    assert sink.rcpt_to == twice
+
+
+async def test_one_that_is_named_again_is_no_recipient_more_for_rules_and_copies() -> None:
+    rule = {
+        "filter": "policy_action",
+        "tag": "many",
+        "mode": "PER_RCPT",
+        "match": {"matcher": "num_rcpts", "max_rcpts": 2},
+        "action": "REJECT",
+    }
+    sides = RecordedSides()
+    context = replace(make_context(), side_chains=sides)
+    copies = {"filter": "add_route", "sender": "archive", "store_and_forward": True}
+    run = make_chain([rule, copies], RecordingSink(), context).open(make_transaction())
+    result = await run.step(
+        make_step("ann", ["bob@b.example", "bob@b.example", "cat@b.example", "dan@b.example"], MESSAGE)
+    )
+    assert [r.code for r in result.rcpt] == [250, 250, 250, 550]
+    assert [s.rcpt_to[0].address for s in sides.stored.values()] == ["bob@b.example", "cat@b.example"]
+
+
+# --- documents for message_builder ---------------------------------------------------------------------------------------
+
+BEFORE = [
+    {"filter": "message_validation"},
+    {"filter": "dkim_check"},
+    {"filter": "spf_check"},
+    {"filter": "received_header"},
+    {"filter": "authentication_results", "authserv_id": "mx.example.com"},
+    {"filter": "message_parser"},
+    {
+        "filter": "policy_action",
+        "tag": "validation",
+        "match": {"any": [{"matcher": "message_validation", "validity_threshold": "HIGH"}, {"matcher": "dkim_check"}]},
+        "action": "REJECT",
+    },
+    {
+        "filter": "policy_action",
+        "tag": "from",
+        "match": {"matcher": "address_list", "which_addr": "header_from", "domains": ["evil.example"]},
+        "action": "REJECT",
+    },
+]
+
+
+@pytest.mark.parametrize("item", [*BEFORE, None], ids=lambda item: item["filter"] if item else "all of them")
+async def test_a_document_passes_what_comes_before_its_builder_untouched(
+    item: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    """What filters would find out about it is not known, and rules about that are not met."""
+    key = rsa_key()
+    sign = {"filter": "dkim_sign", "domain": "a.example", "selector": "s", "key": key.write(tmp_path / "key.pem")}
+    before = [*BEFORE, sign] if item is None else [item]
+    sink, tx = RecordingSink(), make_transaction(None)
+    route = StaticRoute()
+    chain = make_chain([route, *before, {"filter": "message_builder"}], sink, make_context(Resolver(DnsConfig())))
+    text = {"content_type": "text/plain", "content": {"create_id": "text"}}
+    spec = parse_spec({"headers": [["from", [{"address": "eve@evil.example"}]]], "text_body": [text]})
+    body = SpecBody(spec.document, {"text": BytesBody(b"hello\n")})
+    result = await chain.open(tx).step(make_step("ann@a.example", ["bob@b.example"], body))
+    assert result.data == OK
+    assert sink.bodies[0].lower().startswith(b"from:")
+    assert not {MessageValidationOutput.key, DkimCheckOutput.key} & tx.outputs.keys()
+
+
+async def test_behind_the_builder_a_document_is_a_message_like_any_other() -> None:
+    chain = make_chain([{"filter": "message_builder"}, *BEFORE[:1], *BEFORE[-1:]], RecordingSink())
+    spec = parse_spec({"headers": [["from", [{"address": "eve@evil.example"}]]]})
+    result = await chain.open(tx := make_transaction()).step(
+        make_step("ann@a.example", ["bob@b.example"], SpecBody(spec.document, {}))
+    )
+    assert tx.output(MessageValidationOutput) is not None
+    assert result.data is not None and result.data.code == 550
+
+
+async def test_a_message_is_looked_at_before_the_builder_too() -> None:
+    chain = make_chain([*BEFORE[:1], *BEFORE[6:7], {"filter": "message_builder"}], RecordingSink())
+    result = await chain.open(make_transaction()).step(make_step("ann@a.example", ["bob@b.example"], MESSAGE))
+    assert result.data is not None and result.data.code == 550
