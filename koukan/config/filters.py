@@ -32,7 +32,11 @@ class RemoteHost(FilterOptions):
 
 
 class MessageBuilder(FilterOptions):
-    """Renders a message_builder spec to a message (RFC 5322, MIME)."""
+    """Renders a message_builder spec to a message (RFC 5322, MIME).
+
+    Filters before it that look into messages let a spec pass untouched: message_validation and dkim_check have no result for
+    it, and policies on those are not met.
+    """
 
     filter: Literal["message_builder"]
 
@@ -123,11 +127,17 @@ class AuthenticationResults(FilterOptions):
 
 
 class DnsResolution(FilterOptions):
-    """Replaces host names of the route by addresses: MX, A, AAAA, or static hosts."""
+    """Replaces host names of the route by addresses: MX, A, AAAA, or static hosts.
+
+    It says whether the domains of the envelope take mail, too. It resolves the routes of the routers before it. Before all routers, or before an exploder, it still looks at the envelope,
+    for policies on `mail_result` and `rcpt_result`. Of several hosts, those that do not resolve are left out. Where none of the
+    hosts that a destination or `static_hosts` names resolves, the result is TEMP, the log names the host, and the answer is
+    451 4.3.5: it says nothing about the recipient.
+    """
 
     filter: Literal["dns_resolution"]
     static_hosts: list[HostEntry] | None = None
-    """Take these instead of asking DNS."""
+    """Take these instead of asking DNS for the domain."""
     suffix: str | None = None
     """Resolve names that end so; "" means every name."""
     literal: str | None = None

@@ -32,13 +32,20 @@ class AddressList(MatcherOptions):
 
 
 class InvalidMailFrom(MatcherOptions):
-    """The reverse-path is not empty and no valid address."""
+    """The reverse-path is not empty and no valid address by the letter of RFC 5321.
+
+    Such addresses exist: some providers have issued local parts like `a..b` and `a.`, and some domains have underscores.
+    Without this rule they are relayed as they are.
+    """
 
     matcher: Literal["invalid_mail_from"]
 
 
 class InvalidRcptTo(MatcherOptions):
-    """The recipient is no valid address. Needs `mode: PER_RCPT`."""
+    """The recipient is no valid address by the letter of RFC 5321. Needs `mode: PER_RCPT`.
+
+    `Postmaster` without a domain is valid. What is said of invalid_mail_from is true here too.
+    """
 
     matcher: Literal["invalid_rcpt_to"]
 

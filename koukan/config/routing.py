@@ -48,7 +48,11 @@ class _RoutedPolicy(PolicyOptions):
 
 
 class AddressListPolicy(_RoutedPolicy):
-    """Recipients in a list of domains and local parts; without destination they are rejected."""
+    """Recipients in a list of domains and local parts; without destination they are rejected.
+
+    `Postmaster` without a domain, which every mail server has to take (RFC 5321 §4.5.1), goes to the destination of the first
+    list whose local parts have it, in whatever domain.
+    """
 
     name: Literal["address_list"]
     domains: list[str] = []
