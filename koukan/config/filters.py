@@ -129,10 +129,10 @@ class AuthenticationResults(FilterOptions):
 class DnsResolution(FilterOptions):
     """Replaces host names of the route by addresses: MX, A, AAAA, or static hosts.
 
-    It says whether the domains of the envelope take mail, too. It resolves the routes of the routers before it. Before all routers, or before an exploder, it still looks at the envelope,
-    for policies on `mail_result` and `rcpt_result`. Of several hosts, those that do not resolve are left out. Where none of the
-    hosts that a destination or `static_hosts` names resolves, the result is TEMP, the log names the host, and the answer is
-    451 4.3.5: it says nothing about the recipient.
+    It resolves the routes of the routers before it, and says whether the domains of the envelope take mail: before all routers
+    too, or before an exploder, for policies on `mail_result` and `rcpt_result`. Of several hosts, those that do not resolve are
+    left out. Where none of the hosts that a destination or `static_hosts` names resolves, the result is TEMP, the log names
+    them, and the answer is 451 4.3.5: that says nothing about the recipient.
     """
 
     filter: Literal["dns_resolution"]
