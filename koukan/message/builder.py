@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from koukan.errors import InvalidDocument
 from koukan.message.header_spec import add_missing
+from koukan.message.parameters import parse_content_type, render_parameters
 from koukan.model.values import Json
 
 #: the lists of parts, in the order in which their running index counts
@@ -62,6 +63,8 @@ def parse_spec(spec: Json) -> BuilderSpec:
             if blob_id in sources:
                 raise InvalidDocument(f"{field}.content", f"a second blob with id {blob_id!r}; ids must be unique")
             sources[blob_id] = source
+            if source.inline is not None:
+                part = _as_utf8(part)
             parts.append({**part, "content": {"create_id": blob_id}})
             index += 1
             if index > MAX_PARTS:
@@ -79,6 +82,15 @@ def _parts(name: str, value: object) -> Iterator[tuple[str, Json]]:
         if not isinstance(part, dict):
             raise InvalidDocument(f"{name}[{i}]", "must be a JSON object with content_type and content")
         yield f"{name}[{i}]", cast("Json", part)
+
+
+def _as_utf8(part: Json) -> Json:
+    """A part whose content came as text, which is UTF-8 from now on, whatever charset its type names."""
+    kind = part.get("content_type")
+    if not isinstance(kind, str) or "charset" not in kind.lower() or not (parsed := parse_content_type(kind)).valid:
+        return part
+    params = {name: text for name, text in parsed.params.items() if name != "charset"}
+    return {**part, "content_type": render_parameters(parsed.value, params)}
 
 
 def _source(field: str, content: object, index: int) -> tuple[str, BlobSource]:

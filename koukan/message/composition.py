@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from koukan.errors import InvalidMessage
 from koukan.message.builder import MAX_PARTS, PART_LISTS
 from koukan.message.header_spec import add_missing, render_headers
+from koukan.message.lexical import check_length
 from koukan.message.parameters import parse_content_type, render_parameters
 from koukan.message.rendering import check_text, render_ids, render_parameterized
 from koukan.message.transfer import Measure, base64_length, encode_base64, in_turns, is_utf8, measure, with_line_ends
@@ -21,20 +22,40 @@ from koukan.model import Body
 from koukan.model.values import Json
 
 
+@dataclass(slots=True)
+class _PartHead:
+    """What the document says of a part. A text of the message is UTF-8; one that is a file has the charset it came with."""
+
+    content_type: str
+    params: dict[str, str]
+    #: of a text; None: not declared, and what its bytes are shows when they are there
+    charset: str | None
+    must_be_utf8: bool
+    #: the header fields but for Content-Type and Content-Transfer-Encoding
+    fields: bytes
+
+    @property
+    def is_text(self) -> bool:
+        return self.content_type.startswith("text/")
+
+    def render(self) -> bytes:
+        charset = {} if self.charset is None else {"charset": self.charset}
+        value = render_parameters(self.content_type, {**charset, **self.params})
+        return render_parameterized("Content-Type", value) + self.fields
+
+
 @dataclass(eq=False)
 class _Leaf:
     """A part with content of its own. `measure` is known once a content that is not encoded has been looked at."""
 
     field: str
-    content_type: str
-    #: the header fields but for Content-Transfer-Encoding
-    fields: bytes
+    about: _PartHead
     content: Body
     measure: Measure | None = None
 
     @property
-    def is_text(self) -> bool:
-        return self.content_type.startswith("text/")
+    def content_type(self) -> str:
+        return self.about.content_type
 
     @property
     def encoded(self) -> bool:
@@ -53,13 +74,15 @@ class _Leaf:
 
     def head(self) -> bytes:
         encoding = b"base64" if self.encoded else b"8bit" if self.needs_8bit else b"7bit"
-        return self.fields + b"Content-Transfer-Encoding: %b\r\n\r\n" % encoding
+        return self.about.render() + b"Content-Transfer-Encoding: %b\r\n\r\n" % encoding
 
     async def check(self) -> None:
         """Wait for a content that must be looked at before it is written. Raises InvalidMessage, BodyAborted."""
         if not self.encoded:
             self.measure = self.measure or await measure(self.content)
-        elif self.is_text and not await is_utf8(self.content):
+        elif self.about.is_text and self.about.charset is None and await is_utf8(self.content):
+            self.about.charset = "utf-8"
+        elif self.about.must_be_utf8 and not await is_utf8(self.content):
             raise InvalidMessage(f"{self.field}.content: text must be UTF-8")
 
     async def chunks(self, start: int) -> AsyncIterator[bytes]:
@@ -235,12 +258,23 @@ def _leaf(name: str, path: str, part: object, blobs: Mapping[str, Body]) -> _Lea
     blob_id = content.get("create_id") if isinstance(content, dict) else None
     if not isinstance(blob_id, str) or blob_id not in blobs:
         raise InvalidMessage(f"{path}.content: there is no blob {blob_id!r}")
+    return _Leaf(path, _part_head(name, path, part), blobs[blob_id])
+
+
+def check_part(name: str, path: str, part: Json) -> None:
+    """Raises InvalidMessage for a part, of the list `name`, whose head cannot be rendered."""
+    _part_head(name, path, part).render()
+
+
+def _part_head(name: str, path: str, part: Json) -> _PartHead:
     content_type, params = _content_type(path, part.get("content_type"))
-    fields = render_parameterized("Content-Type", render_parameters(content_type, params))
-    fields += _disposition(name, path, part.get("filename"))
+    fields = _disposition(name, path, part.get("filename"))
     if (content_id := part.get("content_id")) is not None:
         fields += render_ids("Content-ID", [_string(f"{path}.content_id", content_id)])
-    return _Leaf(path, content_type, fields, blobs[blob_id])
+    charset = params.pop("charset", None)
+    is_text = content_type.startswith("text/")
+    must_be_utf8 = is_text and name == "text_body"
+    return _PartHead(content_type, params, "utf-8" if must_be_utf8 else charset if is_text else None, must_be_utf8, fields)
 
 
 def _content_type(path: str, value: object) -> tuple[str, dict[str, str]]:
@@ -250,10 +284,7 @@ def _content_type(path: str, value: object) -> tuple[str, dict[str, str]]:
         raise InvalidMessage(f"{path}: {value!r} is no type/subtype")
     if parsed.value.startswith("multipart/"):
         raise InvalidMessage(f"{path}: {value!r} is made from parts, it cannot be one")
-    params = {name: check_text(path, text) for name, text in parsed.params.items() if name != "charset"}
-    if parsed.value.startswith("text/"):
-        params = {"charset": "utf-8", **params}
-    return parsed.value, params
+    return parsed.value, {name: check_text(path, text) for name, text in parsed.params.items()}
 
 
 def _disposition(name: str, path: str, filename: object) -> bytes:
@@ -262,6 +293,7 @@ def _disposition(name: str, path: str, filename: object) -> bytes:
     if filename is None:
         return b"Content-Disposition: attachment\r\n" if name == "file_attachments" else b""
     text = check_text(f"{path}.filename", _string(f"{path}.filename", filename))
+    check_length(text)
     return render_parameterized("Content-Disposition", render_parameters("attachment", {"filename": text}))
 
 

@@ -27,7 +27,12 @@ def check_length(text: str) -> None:
 
 def quote(text: str) -> str:
     """`text` as a quoted-string."""
-    return f'"{_TO_QUOTE.sub(_escape, text)}"'
+    return f'"{escape(text)}"'
+
+
+def escape(text: str) -> str:
+    """`text` as the content of a quoted-string."""
+    return _TO_QUOTE.sub(_escape, text)
 
 
 def unescape(content: str) -> str:

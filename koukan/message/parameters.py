@@ -45,8 +45,9 @@ def parse_disposition(text: str) -> Parameterized:
 
 
 def render_parameters(value: str, params: Mapping[str, str]) -> str:
-    """`value` with its parameters, each of them on a line that may be folded before it. Beyond ASCII by RFC 2231."""
-    return "; ".join([value, *(_render(name, text) for name, text in params.items())])
+    """`value` with its parameters, each of them on a line that may be folded before it. Beyond ASCII, and what is longer than a
+    line, by RFC 2231."""
+    return "; ".join([value, *(piece for name, text in params.items() for piece in _render(name, text))])
 
 
 @dataclass(slots=True)
@@ -149,13 +150,31 @@ def _as_octets(pieces: list[tuple[str, bool]]) -> list[tuple[bytes, bool]]:
     return [(charset.octets(text), encoded) for text, encoded in pieces]
 
 
-def _render(name: str, text: str) -> str:
-    if TOKEN.fullmatch(text) and text.isascii():
-        return f'{name}="{text}"'
-    if text.isascii():
-        return f"{name}={lexical.quote(text)}"
-    encoded = "".join(chr(o) if o in _ATTRIBUTE_CHARS else f"%{o:02X}" for o in text.encode())
-    return f"{name}*=utf-8''{encoded}"
+def _render(name: str, text: str) -> list[str]:
+    """A parameter, or the sections of one that is too long for a line (RFC 2231 §3)."""
+    plain = text.isascii() and "=?" not in text  # which readers take for an encoded word
+    units = [lexical.escape(c) if plain else _percent_encode(c) for c in text]
+    marks = ('="', '"') if plain else ("*=", "")
+    first = "" if plain else _CHARSET
+    whole = f"{name}{marks[0]}{first}{''.join(units)}{marks[1]}"
+    if len(whole) <= _LONGEST:
+        return [whole]
+    room = _LONGEST - len(f"{name}*{_MOST_SECTIONS}{''.join(marks)}")
+    pieces = [first]
+    for unit in units:
+        if len(pieces[-1]) + len(unit) > max(room, len(unit)):
+            pieces.append("")
+        pieces[-1] += unit
+    return [f"{name}*{i}{marks[0]}{piece}{marks[1]}" for i, piece in enumerate(pieces)]
 
 
+def _percent_encode(character: str) -> str:
+    return "".join(chr(o) if o in _ATTRIBUTE_CHARS else f"%{o:02X}" for o in character.encode())
+
+
+_CHARSET = "utf-8''"
+#: characters of a parameter: with a space before it and a semicolon behind it on a line of its own (RFC 5322 §2.1.1)
+_LONGEST = 76
+#: sections that a parameter is expected to have, for the room that their numbers take
+_MOST_SECTIONS = 999
 _ATTRIBUTE_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`|~")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from koukan.errors import InvalidDocument
 from koukan.model.envelope import HostPort, Mailbox, SmtpMeta
 from koukan.model.response import Response
 from koukan.model.values import (
@@ -210,9 +211,12 @@ def _sender_tag(field: str, value: object) -> str | None:
 
 
 def _body_form(field: str, value: object) -> BodyForm | None:
-    """The first form that is there; a document without a usable one is no body (rest-api.md §3.2)."""
+    """The one form that is there; an empty document is no body: it is uploaded (rest-api.md §3.2)."""
     doc = as_object(field, value)
-    if doc.get("message_builder"):
+    allow_only(field, doc, ("message_builder", "inline", "reuse_uri"))
+    if len(doc) > 1:
+        raise InvalidDocument(field, f"the message is given more than once: {', '.join(doc)}; choose one")
+    if "message_builder" in doc:
         return BuilderBody(as_object(f"{field}.message_builder", doc["message_builder"]))
     if "inline" in doc:
         return InlineBody(as_string(f"{field}.inline", doc["inline"]).encode("utf-8", "surrogatepass"))

@@ -5,12 +5,21 @@ Every parser takes the path of its field first, so that errors name it. All rais
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from koukan.errors import InvalidDocument
 from koukan.model.envelope import EsmtpParam, HostPort, Mailbox, SmtpMeta
 from koukan.model.response import Response
+
+#: bytes of an address: twice what a path may have (RFC 5321 §4.5.3.1.3), for addresses in UTF-8
+MAX_PATH = 512
+
+# What may stand between the angle brackets of MAIL and RCPT without ending them, or beginning a parameter.
+_PATH = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|[^<>"\s])*+')
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 Json = Mapping[str, object]
 T = TypeVar("T")
@@ -19,13 +28,27 @@ T = TypeVar("T")
 def parse_mailbox(field: str, value: object) -> Mailbox:
     doc = as_object(field, value)
     allow_only(field, doc, ("m", "e"))
-    address = required(field, doc, "m", as_string)
-    if not is_one_line(address):
-        raise InvalidDocument(f"{field}.m", "must not contain control characters")
+    address = required(field, doc, "m", as_path)
     params = (
         tuple(_param(f"{field}.e[{i}]", p) for i, p in enumerate(as_list(f"{field}.e", doc["e"]))) if "e" in doc else ()
     )
     return Mailbox(address, params)
+
+
+def as_path(field: str, value: object) -> str:
+    """An address as it stands in a command of SMTP; empty: the null reverse-path. Whatever it is, it ends there."""
+    address = as_string(field, value)
+    if _CONTROL.search(address):
+        raise InvalidDocument(field, "must not contain control characters")
+    if len(address.encode("utf-8", "replace")) > MAX_PATH:
+        raise InvalidDocument(field, f"longer than {MAX_PATH} bytes")
+    if not _PATH.fullmatch(address):
+        raise InvalidDocument(
+            field,
+            f"{address[:100]!r} is no bare address: it goes without display name, angle brackets and spaces; ESMTP parameters "
+            'have a list of their own, "e"',
+        )
+    return address
 
 
 def dump_mailbox(mailbox: Mailbox) -> Json:
@@ -160,11 +183,20 @@ def as_count(field: str, value: object) -> int:
 def allow_only(field: str, doc: Json, names: Iterable[str]) -> None:
     for name in doc:
         if name not in names:
-            raise InvalidDocument(f"{field}.{name}", f"unknown; allowed are {', '.join(names)}")
+            path = f"{field}.{name}" if field else name
+            raise InvalidDocument(path, f"unknown{did_you_mean(name, names)}; allowed are {', '.join(names)}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`, did you mean …?` when one of `names` is close to `name`, or contains it, else nothing."""
+    known = list(names)
+    plain = name.lower().replace("-", "_")
+    close = difflib.get_close_matches(plain, known, 1, 0.75) or [k for k in known if plain and plain in k.split("_")]
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def is_one_line(text: str) -> bool:
-    return not any(ord(c) < 0x20 or ord(c) == 0x7F for c in text)
+    return _CONTROL.search(text) is None
 
 
 def _param(field: str, value: object) -> EsmtpParam:

@@ -17,6 +17,7 @@ from koukan.model.documents import (
     parse_update,
 )
 from koukan.model.values import dump_mailbox
+from koukan.smtp.commands import MAIL_PARAMS, parse_path
 
 
 def test_create_request_with_everything() -> None:
@@ -63,6 +64,10 @@ def test_create_request_with_everything() -> None:
         ({"smtp_meta": {"ehlo_host": "x\nFrom: y"}}, "smtp_meta.ehlo_host", "control characters"),
         ({"smtp_meta": {"auth": "yes"}}, "smtp_meta.auth", "true, false or null"),
         ({"body": {"inline": 1}}, "body.inline", "must be a string"),
+        ({"body": {"text": "Hello"}}, "body.text", "unknown; allowed are message_builder, inline, reuse_uri"),
+        ({"body": {"messageBuilder": {}}}, "body.messageBuilder", "did you mean 'message_builder'?"),
+        ({"body": {"message_builder": {"headers": []}, "inline": "x"}}, "body", "more than once: message_builder, inline"),
+        ({"body": {"message_builder": None}}, "body.message_builder", "must be a JSON object"),
         ({"rcpt_to_list_offset": 1}, "rcpt_to_list_offset", "not a field"),
     ],
 )
@@ -76,15 +81,62 @@ def test_create_request_errors_name_field_and_reason(document: object, field: st
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({"message_builder": {"headers": []}, "inline": "x"}, BuilderBody({"headers": []})),
+        ({"message_builder": {"headers": []}}, BuilderBody({"headers": []})),
+        ({"message_builder": {}}, BuilderBody({})),
         ({"reuse_uri": "/transactions/T/body"}, ReuseBody("/transactions/T/body")),
         ({}, None),
-        ({"foo": 1}, None),
-        ({"message_builder": {}}, None),
     ],
 )
-def test_first_usable_body_form_wins(body: object, expected: object) -> None:
+def test_a_body_has_one_form(body: object, expected: object) -> None:
     assert parse_create({"body": body}).body == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "Ann <ann@example.com>",
+        "<ann@example.com>",
+        "ann@example.com>",
+        "ann@example.com> SIZE=1",
+        "ann@example.com SIZE=1",
+        " ann@example.com",
+        "ann@example.com ",
+        "ann@exam\u00a0ple.com",
+        "ann@example.com\u2028",
+        "ann@example.com\x85",
+        "ann@example.com\x7f",
+        'ann"@example.com',
+        '"ann> x"y"@example.com',
+        "x" * 513,
+    ],
+)
+def test_an_address_cannot_change_the_command_that_it_stands_in(address: str) -> None:
+    for document in ({"mail_from": {"m": address}}, {"rcpt_to": [{"m": address}]}):
+        with pytest.raises(InvalidDocument) as caught:
+            parse_create(document)
+        assert caught.value.field in ("mail_from.m", "rcpt_to[0].m")
+    command = parse_path(f"FROM:<{address}>", "FROM:", MAIL_PARAMS, esmtp=True)
+    assert not isinstance(command, Mailbox) or command.address != address or not address.isprintable()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "Postmaster",
+        "a..b@docomo.example",
+        "a.@ezweb.example",
+        "ann@under_score.example",
+        '"Ann Smith <ann>"@example.com',
+        "grüße@bücher.example",
+        "用户@例子.example",
+        "ann@[192.0.2.1]",
+        "!#$%&'*+-/=?^_`{|}~@example.com",
+    ],
+)
+def test_odd_addresses_that_others_issue_are_taken(address: str) -> None:
+    assert parse_create({"mail_from": {"m": address}}).mail_from == Mailbox(address)
+    assert parse_path(f"TO:<{address}>", "TO:", {}, esmtp=True) == Mailbox(address)
 
 
 def test_update_takes_recipients_with_their_offset() -> None:
