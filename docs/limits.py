@@ -38,6 +38,7 @@ _ROOMS = {
     "executor": "Work that would hold up the event loop",
     "gateway": "Gateway",
     "message": "Reading and writing messages",
+    "model": "Documents of the REST API",
     "net": "DNS",
     "rest": "REST, both sides",
     "router": "Router",

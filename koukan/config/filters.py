@@ -73,7 +73,11 @@ class DkimKey(ConfigModel):
 
 
 class DkimSign(FilterOptions):
-    """Prepends a DKIM-Signature (RFC 6376, RFC 8463). Without a key the filter is off."""
+    """Prepends a DKIM-Signature (RFC 6376, RFC 8463). Without a key the filter is off.
+
+    Nothing leaves unsigned in silence: a message without From, or whose From none of `keys` is for, is refused. The one
+    `key` of old configurations signs mail of every domain, with a log line where its own is not that of From.
+    """
 
     filter: Literal["dkim_sign", "dkim"]
     key: str | None = None
@@ -84,6 +88,10 @@ class DkimSign(FilterOptions):
     """Selector (s=)."""
     keys: list[DkimKey] = []
     """Several keys, chosen by the domain of the From header; all keys of the best matching domain sign."""
+    when_unsignable: Literal["reject", "pass"] | None = None
+    """What becomes of a message that cannot be signed in alignment with its From: `reject` answers 550 5.7.1, `pass` sends it
+    as it is with a log line. Default: `reject`, but `pass` for bounces (null reverse-path), which tell of other mail; and the
+    one `key` signs what is not aligned. When `reject` is given it holds for those, too."""
 
     @model_validator(mode="after")
     def _complete(self) -> DkimSign:

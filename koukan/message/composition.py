@@ -274,7 +274,9 @@ def _part_head(name: str, path: str, part: Json) -> _PartHead:
     charset = params.pop("charset", None)
     is_text = content_type.startswith("text/")
     must_be_utf8 = is_text and name == "text_body"
-    return _PartHead(content_type, params, "utf-8" if must_be_utf8 else charset if is_text else None, must_be_utf8, fields)
+    return _PartHead(
+        content_type, params, "utf-8" if must_be_utf8 else charset if is_text else None, must_be_utf8, fields
+    )
 
 
 def _content_type(path: str, value: object) -> tuple[str, dict[str, str]]:

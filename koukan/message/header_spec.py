@@ -7,6 +7,7 @@ message itself decides (MIME-Version and the Content- fields) is ignored, and Bc
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -26,7 +27,9 @@ from koukan.message.rendering import (
     format_date,
     make_date,
     render_ids,
+    render_list_id,
     render_mailboxes,
+    render_structured,
     render_text,
 )
 
@@ -43,6 +46,15 @@ _DATES = frozenset({"date", "resent-date"})
 _ONCE = frozenset(
     {"date", "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references", "subject"}
 )
+#: fields that software reads: their words are no text, and an encoded one is worth nothing (RFC 2047 §5)
+_STRUCTURED = frozenset(
+    {f"list-{name}" for name in ("unsubscribe", "unsubscribe-post", "subscribe", "post", "help", "owner", "archive")}
+    | {"arc-authentication-results", "arc-message-signature", "arc-seal", "authentication-results", "auto-submitted"}
+    | {"accept-language", "autocrypt", "content-language", "dkim-signature", "feedback-id", "received", "return-path"}
+    | {"auto-response-suppress", "x-auto-response-suppress", "precedence", "require-recipient-valid-since"}
+)
+# Ids and URIs in angle brackets are such words in whatever field they are.
+_BRACKETED = re.compile(r"(?:[ \t]*<[!-;=?-~]+>,?)+[ \t]*")
 _NEVER_WRITTEN = frozenset({"bcc", "resent-bcc"})
 _NOT_OURS = frozenset({"mime-version", "content-type", "content-transfer-encoding"})
 
@@ -115,6 +127,8 @@ def _render(name: str, lowered: str, value: object) -> bytes:
         return render(name, value)
     if not isinstance(value, str):
         raise InvalidMessage(f"the value of {name} must be a string")
+    if lowered in _STRUCTURED or _BRACKETED.fullmatch(value):
+        return render_structured(name, value)
     return render_text(name, value)
 
 
@@ -157,6 +171,10 @@ def _render_ids(name: str, value: object) -> bytes:
     return render_ids(name, ids) if ids else b""
 
 
+def _render_list_id(name: str, value: object) -> bytes:
+    return render_list_id(name, _string(name, "the value", value))
+
+
 def _render_date(name: str, value: object) -> bytes:
     if isinstance(value, str):
         try:
@@ -178,6 +196,7 @@ _KINDS: dict[str, Callable[[str, object], bytes]] = {
     **dict.fromkeys(_MAILBOXES, _render_boxes),
     **dict.fromkeys(_IDS, _render_ids),
     **dict.fromkeys(_DATES, _render_date),
+    "list-id": _render_list_id,
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import NamedTuple
+from urllib.parse import quote
 
 from koukan.errors import InvalidMessage
 from koukan.message import encoded_words, lexical
@@ -28,6 +29,8 @@ _LINE_BREAKING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x80-\x9f\u2028\u2029\ud800
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")
 _GAP_AND_WORD = re.compile(r"([ \t]*)([^ \t]+)")
 _MESSAGE_ID = re.compile(r"[!-;=?-~]+")
+_URI = re.compile(r"(<[A-Za-z][A-Za-z0-9+.-]*:)(?://([^/?#<>:@]*))?([^<>]*)(>,?)")
+_URI_SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class Named(NamedTuple):
@@ -94,6 +97,7 @@ def render_ids(name: str, ids: Iterable[str]) -> bytes:
     for text in ids:
         bare = text.strip(" \t")
         bare = bare[1:-1] if bare.startswith("<") and bare.endswith(">") else bare
+        bare = _ascii_id(bare)
         if not _MESSAGE_ID.fullmatch(bare):
             raise InvalidMessage(f"header {name}: {text!r} is no message id")
         words.append(f"<{bare}>")
@@ -103,6 +107,24 @@ def render_ids(name: str, ids: Iterable[str]) -> bytes:
 def render_parameterized(name: str, value: str) -> bytes:
     """A field as koukan.message.parameters renders it, folded between its parameters."""
     return _fold(name, [(" ", word) for word in value.split("; ")], separator=";")
+
+
+def render_structured(name: str, text: str) -> bytes:
+    """A field that software reads: folded between its words and never encoded. Raises InvalidMessage beyond ASCII."""
+    check_text(f"header {name}", text)
+    words = [_ascii_uri(word) for word in text.replace(">,<", ">, <").split()]
+    if not all(word.isascii() for word in words):
+        raise InvalidMessage(f"header {name}: {text[:100]!r} must be ASCII")
+    return _fold(name, [(" ", word) for word in words])
+
+
+def render_list_id(name: str, text: str) -> bytes:
+    """A phrase for people and the identifier of a list in angle brackets (RFC 2919 §3)."""
+    phrase, bracket, identifier = text.rpartition("<")
+    if not bracket or phrase.isascii():
+        return render_structured(name, text)
+    words = _phrase(name, phrase.strip().strip('"'))
+    return _fold(name, [(" ", word) for word in (*words, f"<{check_text(f'header {name}', identifier)}")])
 
 
 def render_words(name: str, words: Iterable[str]) -> bytes:
@@ -161,6 +183,22 @@ def _spec(field: str, text: str) -> str:
     if domain is None:
         raise InvalidMessage(f"header {field}: {address.domain!r} is no domain name")
     return str(Address(address.local, domain)) if address.local.isascii() else text
+
+
+def _ascii_id(text: str) -> str:
+    """An id whose domain is in A-labels; ids are ASCII."""
+    left, _, domain = text.rpartition("@")
+    return text if domain.isascii() else f"{left}@{ascii_domain(domain) or domain}"
+
+
+def _ascii_uri(word: str) -> str:
+    """A URI in angle brackets as every reader knows it: its host in A-labels, all else percent-encoded (RFC 3987 §3.1)."""
+    found = _URI.fullmatch(word)
+    if word.isascii() or found is None:
+        return word
+    start, host, rest, end = found.groups()
+    authority = "" if host is None else f"//{ascii_domain(host) or host}"
+    return start + quote(authority + rest, safe=_URI_SAFE) + end
 
 
 def _phrase(field: str, text: str) -> list[str]:

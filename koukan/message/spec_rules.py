@@ -12,7 +12,7 @@ from koukan.errors import InvalidDocument
 from koukan.message.builder import PART_LISTS, parse_spec
 from koukan.message.composition import check_part
 from koukan.message.header_spec import render_headers
-from koukan.model.values import Json, allow_only, as_list, as_object, did_you_mean
+from koukan.model.values import Json, allow_only, as_list, as_object
 
 #: members of a spec, the likelier meaning of a misspelt one first
 MEMBERS = ("headers", "text_body", "file_attachments", "related_attachments")
@@ -26,9 +26,11 @@ _HEADERS = frozenset({"from", "to", "cc", "bcc", "subject", "date", "reply_to", 
 _FROM = re.compile(rb"^from:", re.IGNORECASE | re.MULTILINE)
 
 
-def check_spec(spec: Json) -> None:
-    """Refuse what would be sent in another form than was meant, or empty. Raises InvalidDocument or InvalidMessage, which name
-    the path within the spec."""
+def check_spec(spec: Json) -> bytes:
+    """Refuse what would be sent in another form than was meant, or empty. Answers the header fields as they are written.
+
+    Raises InvalidDocument or InvalidMessage, which name the path within the spec.
+    """
     _check_members(spec)
     for name in PART_LISTS:
         for i, part in enumerate(as_list(name, spec.get(name, []))):
@@ -39,15 +41,15 @@ def check_spec(spec: Json) -> None:
             "the message has no content: give it a text_body or attachments; a text may be empty",
         )
     parse_spec(spec)
-    _check_headers(spec.get("headers", []))
+    return _check_headers(spec.get("headers", []))
 
 
 def _check_members(spec: Json) -> None:
     for name, value in spec.items():
         if name in _HEADERS:
             raise InvalidDocument(name, 'is a header field: it goes into "headers", a list of [name, value]')
-        if value is None:
-            raise InvalidDocument(name, f"must not be null; leave it out{did_you_mean(name, set(MEMBERS) - {name})}")
+        if value is None and name in MEMBERS:
+            raise InvalidDocument(name, "must not be null; leave it out")
     allow_only("", spec, MEMBERS)
 
 
@@ -63,9 +65,11 @@ def _check_part(name: str, path: str, part: Json) -> None:
     check_part(name, path, part)
 
 
-def _check_headers(headers: object) -> None:
+def _check_headers(headers: object) -> bytes:
     for i, pair in enumerate(as_list("headers", headers)):
         if not isinstance(pair, list) or len(pair) != 2:
             raise InvalidDocument(f"headers[{i}]", "must be [name, value]")
-    if not _FROM.search(render_headers(headers)):
+    rendered = render_headers(headers)
+    if not _FROM.search(rendered):
         raise InvalidDocument("headers", 'a message needs a From: ["from", [{"address": "ann@example.com"}]]')
+    return rendered

@@ -113,7 +113,7 @@ def parse_create(document: object) -> CreateRequest:
         remote_host=optional(doc, "remote_host", parse_host_port),
         local_host=optional(doc, "local_host", parse_host_port),
         mail_from=optional(doc, "mail_from", parse_mailbox),
-        rcpt_to=optional(doc, "rcpt_to", _mailboxes) or (),
+        rcpt_to=optional(doc, "rcpt_to", _recipients) or (),
         body=optional(doc, "body", _body_form),
         smtp_meta=optional(doc, "smtp_meta", parse_smtp_meta),
         tag=optional(doc, "sender", _sender_tag),
@@ -126,7 +126,7 @@ def parse_update(document: object) -> UpdateRequest:
     doc = legal_object(document, UPDATE_FIELDS)
     return UpdateRequest(
         mail_from=optional(doc, "mail_from", parse_mailbox),
-        rcpt_to=optional(doc, "rcpt_to", _mailboxes) or (),
+        rcpt_to=optional(doc, "rcpt_to", _recipients) or (),
         rcpt_to_list_offset=optional(doc, "rcpt_to_list_offset", as_count) or 0,
         body=optional(doc, "body", _body_form),
         filter_output=optional(doc, "filter_output", as_object),
@@ -196,8 +196,12 @@ def parse_transaction(document: object) -> TransactionDocument:
     )
 
 
-def _mailboxes(field: str, value: object) -> tuple[Mailbox, ...]:
-    return tuple(parse_mailbox(f"{field}[{i}]", m) for i, m in enumerate(as_list(field, value)))
+def _recipients(field: str, value: object) -> tuple[Mailbox, ...]:
+    mailboxes = tuple(parse_mailbox(f"{field}[{i}]", m) for i, m in enumerate(as_list(field, value)))
+    for i, mailbox in enumerate(mailboxes):
+        if not mailbox.address:
+            raise InvalidDocument(f"{field}[{i}].m", "a recipient needs an address")
+    return mailboxes
 
 
 def _responses(field: str, value: object) -> tuple[Response, ...]:

@@ -15,13 +15,14 @@ from koukan.chain.transaction import Transaction
 from koukan.config.router import RouterConfig
 from koukan.errors import StoreError
 from koukan.message.bodies import SpecBody
-from koukan.message.builder import BlobSource, parse_spec
+from koukan.message.builder import BlobSource, BuilderSpec, parse_spec
 from koukan.model import Body, Response
 from koukan.model.documents import BuilderBody, CreateRequest, InlineBody, ReuseBody, UpdateRequest
 from koukan.rest.blobs import BODY, BlobSize, BlobView, BlobWriter, FinishedBlob, is_complete
 from koukan.rest.problems import BadRequest, Conflict, Moved, NotFound, TooLarge, Unavailable
 from koukan.rest.resource import Resource, check_recipients
 from koukan.rest.service import TransactionService
+from koukan.router.admission import admit, check_size
 from koukan.router.dispatcher import Delivery, Dispatcher
 from koukan.router.roles import Role
 from koukan.router.uploads import DurableWriter, SpoolWriter, StoreWriter
@@ -81,6 +82,7 @@ class RouterService(TransactionService):
             raise Unavailable("too many transactions in flight")
         role = self._role(sender, request.tag)
         check_recipients(len(request.rcpt_to), self._config.max_recipients)
+        request = await admit(request)
         tx_id = self._new_id()
         tx = Transaction(
             id=tx_id,
@@ -126,7 +128,7 @@ class RouterService(TransactionService):
             resource.body = self._store.read_blob(await self._reuse(form.uri, sender, body=True))
             resource.blobs[BODY] = _settled(resource.body)
         elif isinstance(form, BuilderBody):
-            spec = parse_spec(form.spec)
+            spec = self._parse(form)
             blobs = {name: await self._source(source, sender) for name, source in spec.sources.items()}
             self._use_spec(resource, spec.document, blobs, durable=False)
         else:
@@ -165,7 +167,7 @@ class RouterService(TransactionService):
             resource.body = self._store.read_blob(ref)
             resource.blobs[BODY] = _settled(resource.body)
         elif isinstance(form, BuilderBody):
-            spec = parse_spec(form.spec)
+            spec = self._parse(form)
             sources = {name: await self._source(source, sender) for name, source in spec.sources.items()}
             row.spec, row.blobs = spec.document, sources
             self._use_spec(resource, spec.document, sources, durable=True)
@@ -199,6 +201,11 @@ class RouterService(TransactionService):
             return BytesBody(source.inline)
         return await self._reuse(source.reuse_uri, sender, body=False) if source.reuse_uri is not None else None
 
+    def _parse(self, form: BuilderBody) -> BuilderSpec:
+        spec = parse_spec(form.spec)
+        check_size(spec, self.max_message_size)
+        return spec
+
     def _inline(self, form: InlineBody) -> Body:
         if len(form.content) > self.max_message_size:
             raise TooLarge(f"the message is larger than {self.max_message_size} bytes")
@@ -213,9 +220,19 @@ class RouterService(TransactionService):
             wanted = "/transactions/{id}/body" if body else "/transactions/{id}/blob/{blob}"
             raise BadRequest(f"reuse_uri: must be {wanted}, got {uri!r}")
         found = await self._store.find_blob(parts[2], BODY if body else parts[4], sender)
+        if found is None and body and await self._is_built(parts[2], sender):
+            raise BadRequest(
+                f"reuse_uri: {uri!r} is built from its spec for each recipient anew: send the spec again, with its blobs, "
+                "…/blob/{id}, as the reuse_uri of the parts"
+            )
         if found is None:
             raise BadRequest(f"reuse_uri: {uri!r} is unknown to this sender or not complete")
         return found
+
+    async def _is_built(self, tx_id: str, sender: str) -> bool:
+        """Whether a transaction of the sender's own has a builder spec in the place of a body."""
+        stored = await self._store.load(tx_id)
+        return stored is not None and stored.spec is not None and stored.envelope.sender.name == sender
 
     def _spool(self) -> SpooledBody:
         return SpooledBody(self._config.spool_directory)
@@ -355,7 +372,7 @@ def _settled(body: Body) -> BlobSize:
 def _named(resource: Resource, blob: str) -> object:
     if blob not in resource.blobs:
         if blob == BODY and resource.has_spec:
-            raise Conflict("this transaction's body is built from its message_builder spec")
+            raise Conflict("this transaction's body is built from its message_builder spec: upload its blobs")
         raise NotFound(f"the transaction has no blob {blob!r}")
     return resource.blobs[blob]
 

@@ -234,6 +234,12 @@ async def test_a_body_that_follows_at_once_is_always_noticed(house: House, peer:
         ("submission", {**ENVELOPE, "body": "x"}, 400, "body"),
         ("submission", {**ENVELOPE, "body": {"message_builder": {"text_body": 7}}}, 400, "text_body"),
         ("submission", {**ENVELOPE, "notification": {}}, 400, "notification"),
+        ("submission", {**ENVELOPE, "body": {"foo": 1}}, 400, "body.foo"),
+        ("submission", {**ENVELOPE, "body": {"message_builder": {}}}, 400, "body.message_builder: the message has no"),
+        ("submission", {**ENVELOPE, "body": {"message_builder": {"text": "hi"}}}, 400, "did you mean 'text_body'?"),
+        ("submission", {**ENVELOPE, "mail_from": {"m": "Ann <ann@example.net>"}}, 400, "mail_from.m"),
+        ("submission", {**ENVELOPE, "rcpt_to": [{"m": ""}]}, 400, "rcpt_to[0].m: a recipient needs an address"),
+        ("submission", {**ENVELOPE, "rcpt_to": [{"m": "bob"}]}, 400, "rcpt_to[0].m: 'bob' is no mail address"),
     ],
 )
 async def test_what_is_wrong_is_named(
@@ -252,9 +258,8 @@ async def test_a_sender_without_tags_takes_any(house: House, peer: Peer, sender:
     assert done.json["final_attempt_reason"] == SUCCESS
 
 
-@pytest.mark.parametrize("body", [{}, {"foo": 1}, {"message_builder": {}}])
-async def test_an_unusable_body_is_none(house: House, peer: Peer, body: dict[str, Any]) -> None:
-    location, created = await peer.create("submission", {**ENVELOPE, "body": body})
+async def test_an_empty_body_is_none(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", {**ENVELOPE, "body": {}})
     assert "finalized" not in created.json["body"]["blob_status"]
     await peer.put(body_uri(created), MESSAGE)
     await peer.until(location, "final_attempt_reason")
@@ -286,6 +291,20 @@ async def test_nobody_reuses_the_mail_of_another_sender(house: House, peer: Peer
     assert reply.status == 400 and "unknown to this sender" in reply.text
 
 
+async def test_a_domain_in_letters_of_its_own_needs_nothing_else(house: House, peer: Peer) -> None:
+    spec = {
+        "headers": [["from", [{"display_name": "Jörg", "address": "joerg@bücher.example"}]], ["subject", "Grüße"]],
+        "text_body": [{"content_type": "text/plain", "content": {"inline": "Grüße"}}],
+    }
+    document = {"mail_from": {"m": "joerg@bücher.example"}, "rcpt_to": [{"m": "bob@例子.example"}]}
+    location, _ = await peer.create("submission", {**document, "body": {"message_builder": spec}})
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["final_attempt_reason"] == SUCCESS
+    [mail] = house.sink.received
+    assert (mail.mail_from, mail.rcpt_to) == ("joerg@xn--bcher-kva.example", ("bob@xn--fsqu00a.example",))
+    assert mail.content.isascii() and b"<joerg@xn--bcher-kva.example>" in mail.content
+
+
 async def test_blobs_of_a_spec(house: House, peer: Peer) -> None:
     spec = {
         "headers": [["from", [{"address": "ann@example.net"}]], ["to", [{"address": "bob@example.com"}]]],
@@ -299,6 +318,11 @@ async def test_blobs_of_a_spec(house: House, peer: Peer) -> None:
     blobs = created.json["body"]["message_builder"]["blob_status"]
     assert set(blobs) == {"text", "inline1"} and blobs["inline1"]["finalized"] is True
     assert (await peer.put(f"{location}/body", MESSAGE)).status == 409
+    reuse = {**ENVELOPE, "body": {"reuse_uri": f"{location}/body"}}
+    reply = await post(house, reuse)
+    assert reply.status == 400 and "is built from its spec" in reply.text and "/blob/{id}" in reply.text
+    reply = await post(house, {**reuse, "sender": {"tag": "smtp-mx-upstream"}}, "ingress")
+    assert reply.status == 400 and "unknown to this sender" in reply.text
     assert (await request("PUT", f"{location}/blob/nothing", b"x")).status == 404
     assert (await peer.put(blobs["text"]["uri"], b"hello")).status == 200
     done = await peer.until(location, "final_attempt_reason")

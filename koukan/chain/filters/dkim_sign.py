@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from koukan.auth.dkim.canonical import BodyHash
 from koukan.auth.dkim.hashing import read_message
@@ -19,7 +21,16 @@ from koukan.message.address import ascii_domain, parse_address
 from koukan.message.headers import Headers, header_from
 from koukan.model import Body, Response
 
+logger = logging.getLogger("koukan.chain")
+
 _OVERLOADED = Response(451, "4.3.2 too busy to sign, try again later")
+
+
+class Choice(NamedTuple):
+    """The signers of a message; `trouble` says why there are none, or why their domain is not that of From."""
+
+    signers: Sequence[Signer] = ()
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,47 +40,61 @@ class Keyring:
     by_domain: dict[str, tuple[Signer, ...]]
     default: tuple[Signer, ...] = ()
 
-    def choose(self, headers: Headers) -> tuple[Signer, ...]:
+    def choose(self, headers: Headers) -> Choice:
         """Those of the longest domain that the first address of From is in; nothing signs a message without From."""
         if not headers.count("from"):
-            return ()
+            return Choice((), "it has no From header")
         authors = header_from(headers)
         domain = (authors and ascii_domain(authors[0].domain)) or ""
         labels = domain.split(".")
         for i in range(len(labels)):
             found = self.by_domain.get(".".join(labels[i:]))
             if found:
-                return found
-        return self.default
+                return Choice(found)
+        return Choice(
+            self.default, f"no key is for the domain of its From, {domain!r}" if domain else "its From is no address"
+        )
 
 
 class DkimSignFilter(Filter):
-    """A message that no key is for goes on as it is."""
+    """A message that cannot be signed in alignment with its From is refused, or goes on with a log line."""
 
     reads_message = True
 
-    def __init__(self, keyring: Keyring, now: Callable[[], datetime]) -> None:
+    def __init__(self, keyring: Keyring, now: Callable[[], datetime], when_unsignable: str | None) -> None:
         self._keyring = keyring
         self._now = now
+        self._when_unsignable = when_unsignable
 
     async def on_body(self, tx: Transaction, body: Body) -> Response | Body | None:
-        signers: Sequence[Signer] = ()
+        choice = Choice()
         body_hash = new_body_hash()
 
         def choose(headers: Headers) -> list[BodyHash]:
-            nonlocal signers
-            signers = self._keyring.choose(headers)
-            return [body_hash] if signers else []
+            nonlocal choice
+            choice = self._keyring.choose(headers)
+            return [body_hash] if choice.signers else []
 
         try:
             headers = await read_message(body, choose)
-            if not signers:
+            if choice.trouble is not None and (refusal := self._judge(tx, choice)) is not None:
+                return refusal
+            if not choice.signers:
                 return None
             digest, timestamp = body_hash.digest(), int(self._now().timestamp())
-            fields = [await signer.sign(headers, digest, timestamp) for signer in signers]
+            fields = [await signer.sign(headers, digest, timestamp) for signer in choice.signers]
         except Overloaded:
             return _OVERLOADED
         return ConcatBody.prepend(b"".join(fields), body)
+
+    def _judge(self, tx: Transaction, choice: Choice) -> Response | None:
+        """What is answered to a message without an aligned signature; None: it goes on."""
+        # A bounce that is refused would be lost, with the news of the message that it is about.
+        tolerated = bool(choice.signers) or (tx.mail_from is not None and not tx.mail_from.address)
+        rejected = self._when_unsignable == "reject" or (self._when_unsignable is None and not tolerated)
+        done = "refused" if rejected else "signed for another domain" if choice.signers else "sent unsigned"
+        logger.warning("%s: %s by dkim_sign: %s", tx.id, done, choice.trouble)
+        return Response(550, f"5.7.1 the message cannot be signed: {choice.trouble} (dkim_sign)") if rejected else None
 
 
 def build(options: DkimSign, context: Context) -> DkimSignFilter | None:
@@ -82,7 +107,7 @@ def build(options: DkimSign, context: Context) -> DkimSignFilter | None:
         by_domain[signer.domain] = (*by_domain.get(signer.domain, ()), signer)
     # The one key of old configurations signs whatever comes.
     default = () if options.key is None else by_domain[next(iter(by_domain))][:1]
-    return DkimSignFilter(Keyring(by_domain, default), context.now)
+    return DkimSignFilter(Keyring(by_domain, default), context.now, options.when_unsignable)
 
 
 def _signer(key: DkimKey) -> Signer:

@@ -27,7 +27,7 @@ class MessageBuilderFilter(Filter):
     async def on_body(self, tx: Transaction, body: Body) -> Body | None:
         if not isinstance(body, SpecBody):
             return None
-        if _items(body.spec) > INLINE_ITEMS:
+        if count_items(body.spec) > INLINE_ITEMS:
             composed = await run_bounded(compose, body.spec, body.blobs)
         else:
             composed = compose(body.spec, body.blobs)
@@ -41,7 +41,7 @@ def build(options: MessageBuilder, context: Context) -> MessageBuilderFilter:
     return MessageBuilderFilter()
 
 
-def _items(document: Mapping[str, object]) -> int:
+def count_items(document: Mapping[str, object]) -> int:
     """How much there is to render."""
     count = 0
     for value in document.values():

@@ -170,7 +170,9 @@ async def test_text_files_keep_their_bytes(kept_in: str, kind: str, content: byt
 
 
 async def test_a_file_that_came_as_text_is_utf8() -> None:
-    message = await built(text_body=[PLAIN], file_attachments=[text("Größe", "text/csv; header=present; charset=cp1252")])
+    message = await built(
+        text_body=[PLAIN], file_attachments=[text("Größe", "text/csv; header=present; charset=cp1252")]
+    )
     _, file = message.iter_parts()
     assert str(file["content-type"]) == 'text/csv; charset="utf-8"; header="present"'
     assert file.get_content() == "Größe"
@@ -178,7 +180,11 @@ async def test_a_file_that_came_as_text_is_utf8() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["x" * 2000 + ".pdf", "日本語の" * 60 + ".pdf", "Angebot für Müller & Söhne; Stand 3. März (endgültig, wirklich).pdf"],
+    [
+        "x" * 2000 + ".pdf",
+        "日本語の" * 60 + ".pdf",
+        "Angebot für Müller & Söhne; Stand 3. März (endgültig, wirklich).pdf",
+    ],
 )
 async def test_files_have_names_of_any_length(name: str) -> None:
     data = await composed({"file": b"%PDF"}, text_body=[PLAIN], file_attachments=[FILE | {"filename": name}]).read()

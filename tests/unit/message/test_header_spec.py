@@ -12,6 +12,7 @@ from koukan.message.header_spec import add_missing, render_headers
 from koukan.message.headers import MAX_FIELDS, parse_headers
 
 NOW = datetime(2024, 3, 6, 18, 42, 31, tzinfo=UTC)
+LONG_URL = "https://click.example.com/u/?qs==?" + "0123456789abcdef" * 57 + "?="
 ANN = {"display_name": "Ann", "address": "ann@example.com"}
 
 
@@ -31,6 +32,24 @@ ANN = {"display_name": "Ann", "address": "ann@example.com"}
             ["to", [{"group": "Team", "members": [ANN, {"address": "b@c.d"}]}]],
             "to: Team: Ann <ann@example.com>, b@c.d;",
         ),
+        # as Gmail wants them of bulk senders (RFC 8058); URLs of mailing services are long, and hold anything
+        (["List-Unsubscribe-Post", "List-Unsubscribe=One-Click"], "List-Unsubscribe-Post: List-Unsubscribe=One-Click"),
+        (["List-Unsubscribe", f"<{LONG_URL}>"], f"List-Unsubscribe: <{LONG_URL}>"),
+        (
+            ["List-Unsubscribe", f"<mailto:u@b.c?subject=x>,<{LONG_URL}>"],
+            f"List-Unsubscribe: <mailto:u@b.c?subject=x>,\r\n <{LONG_URL}>",
+        ),
+        (
+            ["List-Unsubscribe", "<https://bücher.example/abmelden?für=ann>"],
+            "List-Unsubscribe: <https://xn--bcher-kva.example/abmelden?f%C3%BCr=ann>",
+        ),
+        (["List-Help", "<mailto:hilfe@b.c?subject=Grüße>"], "List-Help: <mailto:hilfe@b.c?subject=Gr%C3%BC%C3%9Fe>"),
+        (["X-Original-Message-ID", f"<{'x' * 950}@b.c>"], f"X-Original-Message-ID: <{'x' * 950}@b.c>"),
+        (["X-References", "<a=?utf-8?q?b?=@b.c> <c@b.c>"], "X-References: <a=?utf-8?q?b?=@b.c> <c@b.c>"),
+        (["Feedback-ID", "campaign:ann:=?x?=:b"], "Feedback-ID: campaign:ann:=?x?=:b"),
+        (["List-Id", "Grüße <news.b.c>"], "List-Id: =?utf-8?q?Gr=C3=BC=C3=9Fe?= <news.b.c>"),
+        (["List-ID", '"News, weekly" <news.b.c>'], 'List-ID: "News, weekly" <news.b.c>'),
+        (["in-reply-to", ["x@bücher.example"]], "in-reply-to: <x@xn--bcher-kva.example>"),
         (["Reply-To", [ANN]], "Reply-To: Ann <ann@example.com>"),
         (["Reply-To", "Jörg <j@b.c>, ann@example.com"], "Reply-To: =?utf-8?q?J=C3=B6rg?= <j@b.c>, ann@example.com"),
         (["bcc", [ANN]], ""),

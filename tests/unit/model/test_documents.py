@@ -66,7 +66,11 @@ def test_create_request_with_everything() -> None:
         ({"body": {"inline": 1}}, "body.inline", "must be a string"),
         ({"body": {"text": "Hello"}}, "body.text", "unknown; allowed are message_builder, inline, reuse_uri"),
         ({"body": {"messageBuilder": {}}}, "body.messageBuilder", "did you mean 'message_builder'?"),
-        ({"body": {"message_builder": {"headers": []}, "inline": "x"}}, "body", "more than once: message_builder, inline"),
+        (
+            {"body": {"message_builder": {"headers": []}, "inline": "x"}},
+            "body",
+            "more than once: message_builder, inline",
+        ),
         ({"body": {"message_builder": None}}, "body.message_builder", "must be a JSON object"),
         ({"rcpt_to_list_offset": 1}, "rcpt_to_list_offset", "not a field"),
     ],

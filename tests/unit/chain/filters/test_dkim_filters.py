@@ -126,7 +126,8 @@ async def test_what_is_signed(rsa: KeyPair, tmp_path: Path, context: Context) ->
 )
 async def test_the_key_follows_from(author: bytes, domain: bytes | None, rsa: KeyPair, tmp_path: Path) -> None:
     entries = [(name, "s1", rsa) for name in ("example.com", "mail.example.com", "bücher.example")]
-    message = await sign({"keys": keys(tmp_path, *entries)}, MESSAGE.replace(FROM, author))
+    options = {"keys": keys(tmp_path, *entries), "when_unsignable": "pass"}
+    message = await sign(options, MESSAGE.replace(FROM, author))
     if domain is None:
         assert message == MESSAGE.replace(FROM, author)
     else:
@@ -137,9 +138,64 @@ async def test_the_key_follows_from(author: bytes, domain: bytes | None, rsa: Ke
 async def test_the_one_key_of_old_configurations_signs_whatever_comes(rsa: KeyPair, tmp_path: Path) -> None:
     options = {"key": rsa.write(tmp_path / "key.pem"), "domain": "esp.example", "selector": "s1"}
     assert (await sign(options)).startswith(b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/simple;\r\n\td=esp.example;")
-    assert await sign(options, b"Subject: no From\r\n\r\n") == b"Subject: no From\r\n\r\n"
+    unsigned = await sign(options | {"when_unsignable": "pass"}, b"Subject: no From\r\n\r\n")
+    assert unsigned == b"Subject: no From\r\n\r\n"
     options["keys"] = keys(tmp_path, ("example.com", "s1", rsa))
     assert b"d=example.com;" in await sign(options)
+
+
+NO_KEY = "no key is for the domain of its From, 'other.example'"
+OTHER = MESSAGE.replace(FROM, b"Eve <eve@other.example>")
+
+
+@pytest.mark.parametrize(
+    ("message", "trouble"),
+    [
+        (OTHER, NO_KEY),
+        (MESSAGE.replace(FROM, b"nobody"), "its From is no address"),
+        (MESSAGE.replace(b"From: Ann <ann@example.com>\r\n", b""), "it has no From header"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("given", "mail_from", "refused"),
+    [
+        ({}, "a@b.example", True),
+        ({}, "", False),
+        ({"when_unsignable": "reject"}, "a@b.example", True),
+        ({"when_unsignable": "reject"}, "", True),
+        ({"when_unsignable": "pass"}, "a@b.example", False),
+    ],
+)
+async def test_nothing_leaves_unsigned_in_silence(
+    message: bytes,
+    trouble: str,
+    given: dict[str, str],
+    mail_from: str,
+    refused: bool,
+    rsa: KeyPair,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = RecordingSink()
+    options = {"filter": "dkim_sign", "keys": keys(tmp_path, ("example.com", "s1", rsa)), **given}
+    result = (
+        await make_chain([options], sink).open(make_transaction()).step(make_step(mail_from, ["c@d.example"], message))
+    )
+    if refused:
+        assert result.data == Response(550, f"5.7.1 the message cannot be signed: {trouble} (dkim_sign)")
+    assert sink.bodies == ([] if refused else [message])
+    assert f"{'refused' if refused else 'sent unsigned'} by dkim_sign: {trouble}" in caplog.text
+
+
+async def test_the_one_key_can_be_told_to_sign_for_its_own_domain_only(
+    rsa: KeyPair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"key": rsa.write(tmp_path / "key.pem"), "domain": "example.com", "selector": "s1"}
+    assert b"d=example.com;" in await sign(options, OTHER)
+    assert f"signed for another domain by dkim_sign: {NO_KEY}" in caplog.text
+    chain = make_chain([{"filter": "dkim_sign", **options, "when_unsignable": "reject"}], RecordingSink())
+    result = await chain.open(make_transaction()).step(make_step("a@b.example", ["c@d.example"], OTHER))
+    assert result.data is not None and result.data.code == 550 and NO_KEY in result.data.message
 
 
 async def test_lines_of_the_signature_are_short(rsa: KeyPair, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ SPEC: dict[str, Any] = {
     "file_attachments": [{"content_type": "text/csv", "filename": "f.csv", "content": {"create_id": "file"}}],
 }
 
+#: the text of the message is what is uploaded
+OF_A_BLOB = {"text_body": [{"content_type": "text/plain", "content": {"create_id": "file"}}], "file_attachments": []}
+
 
 def spec_body(file: Body, **changes: Any) -> SpecBody:
     spec = parse_spec({**SPEC, **changes})
@@ -54,8 +57,8 @@ async def test_a_bad_spec_is_refused_before_its_blobs_arrive() -> None:
 async def test_text_that_is_none_is_refused() -> None:
     sink = RecordingSink()
     run = make_chain([BUILDER], sink).open(make_transaction())
-    result = await run.step(make_step("ann@example.com", ["bob@b.example"], spec_body(BytesBody(b"\xff"))))
-    assert result.data == Response(550, "5.6.0 file_attachments[0].content: text must be UTF-8")
+    result = await run.step(make_step("ann@example.com", ["bob@b.example"], spec_body(BytesBody(b"\xff"), **OF_A_BLOB)))
+    assert result.data == Response(550, "5.6.0 text_body[0].content: text must be UTF-8")
     assert sink.bodies == []
 
 
@@ -64,12 +67,12 @@ async def test_text_that_turns_out_to_be_none_is_refused() -> None:
     sink = RecordingSink()
     spool = SpooledBody()
     run = make_chain([BUILDER], sink).open(make_transaction())
-    step = asyncio.create_task(run.step(make_step("ann@example.com", ["bob@b.example"], spec_body(spool))))
+    step = asyncio.create_task(run.step(make_step("ann@example.com", ["bob@b.example"], spec_body(spool, **OF_A_BLOB))))
     await asyncio.sleep(0)
     spool.append(b"\xff")
     spool.finish()
     result = await asyncio.wait_for(step, 1)
-    assert result.data == Response(550, "5.6.0 file_attachments[0].content: text must be UTF-8")
+    assert result.data == Response(550, "5.6.0 text_body[0].content: text must be UTF-8")
     assert sink.bodies == []
 
 
