@@ -60,9 +60,10 @@ class _DevApp:
         self.stopping = self._stack.stopping
 
     async def start(self) -> None:
-        show(f"starting router, gateway, sink and receiver; everything is kept in {self._stack.directory}")
+        parts = [part for part in ("router", "gateway", "sink", "receiver") if part not in self._options.without]
+        show(f"starting {_and(parts) or 'nothing'}; everything is kept in {self._stack.directory}")
         await self._stack.start(self._options.without)
-        show(self._stack.describe())
+        show(self._stack.describe(self._options.without))
 
     async def first_mail(self) -> None:
         if self._options.without:
@@ -86,6 +87,10 @@ Now send some yourself, from another terminal (Ctrl-C here ends everything):
   the same --to unknown@example.net bounces; --to bob@rest-application.example.com is parsed for the sample receiver
   swaks --server 127.0.0.1:{mx} --from ann@example.net --to bob@rest-application.example.com
 """
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
 
 
 def _program() -> str:

@@ -6,10 +6,11 @@ message) and `ID.BLOB` (each attachment). Write your own in any language: these 
 
 from __future__ import annotations
 
-import itertools
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from aiohttp import web
 from koukan.dev.output import make_directory
 from koukan.listener import HttpListener
 from koukan.model import HostPort
+from koukan.rest.remote import ATTEMPT_HEADER, TRANSACTION_HEADER
 
 #: bytes of the largest upload
 UPLOAD_LIMIT = 64 * 1024 * 1024
@@ -36,6 +38,9 @@ class ReceivedTransaction:
     id: str
     #: the create request
     envelope: Mapping[str, Any]
+    #: the sender's own id of it and the number of its attempt: the same id again is the same message again
+    transaction: str | None = None
+    attempt: str | None = None
     filter_output: dict[str, Any] = field(default_factory=dict)
     #: the parsed message (message-json.md §2), for routes with receive_parsing
     message: Mapping[str, Any] | None = None
@@ -55,7 +60,6 @@ class Receiver:
         self.transactions: dict[str, ReceivedTransaction] = {}
         self._directory = directory
         self._arrived = arrived
-        self._numbers = itertools.count(1)
         self._listener = HttpListener("receiver")
 
     async def start(self, address: HostPort) -> None:
@@ -85,7 +89,11 @@ class Receiver:
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         document = await _json(request)
-        received = ReceivedTransaction(f"{next(self._numbers):06}", document, document.get("filter_output", {}))
+        headers = request.headers
+        received = ReceivedTransaction(
+            _new_id(), document, headers.get(TRANSACTION_HEADER), headers.get(ATTEMPT_HEADER)
+        )
+        received.filter_output.update(document.get("filter_output", {}))
         self.transactions[received.id] = received
         location = _base(request, received)
         return self._answer(request, received, 201, {"location": location})
@@ -107,8 +115,10 @@ class Receiver:
         received.message = await _json(request)
         received.blobs = dict.fromkeys(_blob_ids(received.message))
         for name in received.blobs:
-            if not _PLAIN_ID.fullmatch(name):
-                raise web.HTTPBadRequest(text=f"blob id {name!r}: letters, digits, - and _ only")
+            if not _PLAIN_ID.fullmatch(name) or name in ("json", "eml"):
+                raise web.HTTPBadRequest(
+                    text=f"blob id {name!r}: letters, digits, - and _ only, and neither json nor eml"
+                )
         received.version += 1
         return self._answer(request, received)
 
@@ -172,7 +182,7 @@ class Receiver:
             status=status,
             body=orjson.dumps(document),
             content_type="application/json",
-            headers={"etag": str(received.version), **(headers or {})},
+            headers={"etag": f'"{received.version}"', **(headers or {})},
         )
 
     def _keep(self, received: ReceivedTransaction) -> None:
@@ -180,15 +190,28 @@ class Receiver:
             return
         stem = self._directory / received.id
         summary = {
+            "transaction": received.transaction,
+            "attempt": received.attempt,
             "envelope": received.envelope,
             "filter_output": received.filter_output,
             "message": received.message,
         }
-        stem.with_suffix(".json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-        stem.with_suffix(".eml").write_bytes(received.body)
+        _write(stem.with_suffix(".json"), orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        _write(stem.with_suffix(".eml"), received.body)
         for name, data in received.blobs.items():
             if data is not None:
-                stem.with_suffix(f".{name}").write_bytes(data)
+                _write(stem.with_suffix(f".{name}"), data)
+
+
+def _new_id() -> str:
+    """In the order of arrival, and never again: what a router still knows of before a restart is none of what comes after."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(8)}"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A file that was not there before: what has been answered 250 stays."""
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def _base(request: web.Request, received: ReceivedTransaction) -> str:

@@ -79,18 +79,23 @@ class Stack:
         }  # fmt: skip
         return Program(name, arguments[name], files.environment(self.directory, ports))
 
-    def describe(self) -> str:
-        """What listens where."""
+    def describe(self, without: Collection[str] = ()) -> str:
+        """What listens where; what is left out will, once it is started by hand."""
         p = self.ports
         rows = [
-            (f"SMTP {p.mx}", "mail from outside, for example.com and bob@rest-application.example.com"),
-            (f"SMTP {p.msa}, TLS {p.smtps}", f"submission, to anywhere (AUTH {files.USER}:{files.USER} under TLS)"),
-            (f"HTTP {p.router}", f"REST: http://127.0.0.1:{p.router}/senders/submission/transactions"),
-            (f"HTTP {p.gateway}", "the gateway's side towards the router"),
-            (f"HTTP {p.receiver}", "sample receiver: what bob@rest-application.example.com gets"),
-            (f"SMTP {p.sink}", "mail sink: example.com and the rest of the world"),
+            ("gateway", f"SMTP {p.mx}", "mail from outside, for example.com and bob@rest-application.example.com"),
+            (
+                "gateway",
+                f"SMTP {p.msa}, TLS {p.smtps}",
+                f"submission, to anywhere (AUTH {files.USER}:{files.USER} under TLS)",
+            ),
+            ("router", f"HTTP {p.router}", f"REST: http://127.0.0.1:{p.router}/senders/submission/transactions"),
+            ("gateway", f"HTTP {p.gateway}", "the gateway's side towards the router"),
+            ("receiver", f"HTTP {p.receiver}", "sample receiver: what bob@rest-application.example.com gets"),
+            ("sink", f"SMTP {p.sink}", "mail sink: example.com and the rest of the world"),
         ]
-        return "\n".join(f"  {where:<22} {what}" for where, what in rows)
+        lines = [f"  {where:<22} {'(left out) ' if part in without else ''}{what}" for part, where, what in rows]
+        return "\n".join(lines)
 
     async def send_hello(self) -> None:
         """A first mail, by SMTP, the long way: SMTP to gateway to router to gateway to SMTP. Raises StartupError."""

@@ -134,9 +134,10 @@ class GatewayService(TransactionService):
             raise Conflict("the transaction has ended")
         return resource, FinishedBlob(writer)
 
-    async def cancel(self, tx_id: str) -> None:
+    async def cancel(self, tx_id: str) -> bool:
         transaction = self._transaction(tx_id)
         transaction.resource.cancel(transaction.task)
+        return True
 
     # --- life ----------------------------------------------------------------------------------------------------------
 

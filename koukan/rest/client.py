@@ -18,6 +18,7 @@ from typing import Any
 from koukan import clock
 from koukan.blob.progress import ProgressBody
 from koukan.errors import BodyAborted, UpstreamError
+from koukan.message.blob_types import blob_types
 from koukan.message.bodies import ParsedBody
 from koukan.model import BODY_ABORTED, OUT_OF_STEP, Body, Response, Step, StepResult, Upstream
 from koukan.model.values import dump_mailbox
@@ -136,7 +137,8 @@ class RestUpstream(Upstream):
                     await self._remote.patch(_update(step, first), wanted)
                 else:
                     # Apart: a step that is cancelled while the server makes the transaction must still learn its name.
-                    self._creating = asyncio.ensure_future(self._remote.create(self._create_request(step)))
+                    create = self._remote.create(self._create_request(step), self._conversation.headers())
+                    self._creating = asyncio.ensure_future(create)
                     self._creating.add_done_callback(_heard)
                     await asyncio.shield(self._creating)
                 while self._envelope_pending(step, wanted):
@@ -335,11 +337,13 @@ class RestUpstream(Upstream):
                 raise UpstreamError(f"{shown(uri)} answered the parsed message with {answer}")
             status = read_document(answer.body).body
         places = status.blobs if status is not None and status.blobs is not None else {}
+        types = blob_types(body.spec)
         for name, blob in body.blobs.items():
             if name not in places:
                 raise UpstreamError(f"{remote} names no place for blob {name!r}")
             if not places[name].finalized:
-                await put_whole(remote.http, remote.absolute(places[name].uri), ProgressBody(blob, moved), {})
+                kind = {"content-type": types.get(name, "application/octet-stream")}
+                await put_whole(remote.http, remote.absolute(places[name].uri), ProgressBody(blob, moved), kind)
 
 
 def _heard(creating: asyncio.Task[None]) -> None:

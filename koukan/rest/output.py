@@ -131,6 +131,7 @@ class RestOutput(Upstream):
     def _conversation(self, route: Route, host: HostPort | None) -> Conversation:
         tx = self._tx
         about = Conversation(host or tx.remote_host, tx.local_host, tx.smtp_meta)
+        about = replace(about, transaction=tx.id, attempt=tx.earlier_attempts + 1)
         own = self._sink.own.get((route.endpoint.sender, route.endpoint.tag))
         if own is not None and own.remote_host is not None:
             about = replace(about, remote_host=HostPort(own.remote_host, _SHORT_CIRCUIT_PORT))

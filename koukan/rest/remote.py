@@ -37,6 +37,9 @@ PATCH_TRIES = 5
 #: seconds that telling a peer of a cancellation may take
 CANCEL_TIMEOUT = 10
 
+TRANSACTION_HEADER = "koukan-transaction"
+ATTEMPT_HEADER = "koukan-attempt"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -65,6 +68,15 @@ class Conversation:
     local_host: HostPort | None = None
     smtp_meta: SmtpMeta | None = None
     filter_output: Mapping[str, Any] | None = None
+    #: id of our own transaction, and the number of its attempt: who gets both a second time sees a repetition
+    transaction: str | None = None
+    attempt: int = 1
+
+    def headers(self) -> dict[str, str]:
+        """Header fields of a create request. The fields of its document are fixed by existing peers."""
+        if self.transaction is None:
+            return {}
+        return {TRANSACTION_HEADER: self.transaction, ATTEMPT_HEADER: str(self.attempt)}
 
     def document(self) -> dict[str, Any]:
         """The fields of a create request."""
@@ -105,9 +117,9 @@ class RemoteTransaction:
         """The last part of its URL: what the server calls it."""
         return str(self).rpartition("/")[2] if self.location else ""
 
-    async def create(self, document: Mapping[str, Any]) -> None:
+    async def create(self, document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         """POST it. Raises UpstreamError."""
-        answer = await self.request("POST", self._target.url, document)
+        answer = await self.request("POST", self._target.url, document, headers)
         location = answer.headers.get("location")
         if answer.status != 201 or not location:
             raise UpstreamError(f"{shown(self._target.url)} answered {answer}")

@@ -96,14 +96,15 @@ class RestServer:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         resource = await self._service.find(request.match_info["id"])
-        known = _etag(request.headers.get("if-none-match"))
+        known = request.headers.get("if-none-match")
         if known is None:
             return self._answer(resource, 200)
         timeout = _seconds(request.headers.get("request-timeout"))
-        if known == str(resource.version):
+        if _names(known, resource):
             resource = await self._service.wait_change(resource, min(timeout, LONG_POLL_LIMIT))
-        if known == str(resource.version):
-            return web.Response(status=304, headers={"etag": request.headers["if-none-match"]})
+        if _names(known, resource):
+            # As it was said: existing clients compare it with what they know, letter by letter.
+            return web.Response(status=304, headers={"etag": known})
         return self._answer(resource, 200)
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
@@ -112,14 +113,14 @@ class RestServer:
         if body and not is_json:
             raise BadRequest("content-type must be application/json, or the body empty (heartbeat)")
         document = parse_update(_json(body) if is_json else {})
-        if_match = _etag(request.headers.get("if-match"))
+        if_match = request.headers.get("if-match")
         if if_match is None:
             raise BadRequest("if-match is required: the etag of the transaction as you know it")
         resource = await self._service.find(request.match_info["id"])
         if is_json and not resource.incremental:
             raise BadRequest("this transaction takes no updates: its chain does not end in an exploder")
-        if if_match != str(resource.version):
-            raise PreconditionFailed("the transaction has changed", {"etag": str(resource.version)})
+        if not _names(if_match, resource):
+            raise PreconditionFailed("the transaction has changed", {"etag": _etag(resource)})
         await self._service.update(resource, document)
         return self._answer(resource, 200, await self._prefer_wait(request, resource))
 
@@ -142,8 +143,9 @@ class RestServer:
         return web.Response(body=b"{}", content_type="application/json", headers=headers)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        await self._service.cancel(request.match_info["id"])
-        return web.Response(text="")
+        known = await self._service.cancel(request.match_info["id"])
+        # Peers expect 200 for what is not there as well; people should see a mistyped id.
+        return web.Response(text="" if known else "unknown tx: there is nothing to cancel\n")
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok\n")
@@ -166,7 +168,7 @@ class RestServer:
             status=status,
             body=orjson.dumps(document),
             content_type="application/json",
-            headers={"etag": str(resource.version), **(headers or {})},
+            headers={"etag": _etag(resource), **(headers or {})},
         )
 
     async def _prefer_wait(self, request: web.Request, resource: Resource) -> dict[str, str]:
@@ -237,8 +239,15 @@ def _json(body: bytes) -> object:
         raise BadRequest(f"invalid JSON: {error}") from None
 
 
-def _etag(header: str | None) -> str | None:
-    return None if header is None else header.replace('"', "").strip()
+def _etag(resource: Resource) -> str:
+    """The version as an entity-tag (RFC 9110 §8.8.3)."""
+    return f'"{resource.version}"'
+
+
+def _names(header: str, resource: Resource) -> bool:
+    """Whether an if-match or if-none-match names this version; existing clients leave the quotes out."""
+    tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
+    return str(resource.version) in tags or tags == {"*"}
 
 
 def _seconds(header: str | None) -> float:

@@ -43,6 +43,6 @@ class TransactionService(Protocol):
         """The receiving end of an upload."""
         ...
 
-    async def cancel(self, tx_id: str) -> None:
-        """End the transaction unless it has ended."""
+    async def cancel(self, tx_id: str) -> bool:
+        """End the transaction unless it has ended. False: there is none, where peers want no 404 for that."""
         ...

@@ -25,8 +25,9 @@ class UploadRefused(KoukanError):
 
 
 async def put_whole(http: aiohttp.ClientSession, uri: str, body: Body, headers: Mapping[str, str]) -> Answer:
-    """The whole body in one request. Raises UploadRefused, UpstreamError, BodyAborted."""
-    sent = {**headers, "content-type": "message/rfc822"}
+    """The whole body in one request; a message, unless `headers` have another type. Raises UploadRefused, UpstreamError,
+    BodyAborted."""
+    sent = {"content-type": "message/rfc822", **headers}
     content: Content
     if body.length is not None and body.length <= IN_ONE_PIECE:
         content = await body.read()

@@ -338,23 +338,24 @@ class RouterService(TransactionService):
             raise Conflict("the transaction has ended")
         raise Conflict(f"blob {blob!r} came with the create request")
 
-    async def cancel(self, tx_id: str) -> None:
+    async def cancel(self, tx_id: str) -> bool:
         delivery = self._dispatcher.deliveries.get(tx_id)
         if delivery is not None:
             self._dispatcher.cancel(delivery)
             if delivery.work is None:
-                return
+                return True
         # Whoever holds it may change while we look, and then we look again: what is answered 200 holds. Where there is a row it
         # is written there first, so that it holds after the end of this process as well.
         try:
             while (stored := await self._stored(tx_id)).final_reason is None:
                 if stored.leased_here and await self._store.cancel_leased(tx_id):
                     self._dispatcher.revoke(tx_id)
-                    return
+                    break
                 if await self._store.cancel(tx_id):
-                    return
+                    break
         except NotFound:
-            return  # as peers expect: what is not there is cancelled
+            return delivery is not None
+        return True
 
 
 def _path(uri: str) -> str:

@@ -22,7 +22,7 @@ from tests.support.house import House
 from tests.support.smtp_dialogue import message
 
 PAGE = "docs/rest-api.md"
-_ID = re.compile(r"[0-9a-f]+-[\w-]{22}|(?<=/)\d{6}\b")
+_ID = re.compile(r"[0-9a-f]+-[\w-]{22}|\d{8}T\d{12}-[0-9a-f]{16}")
 _END = "\x1e"
 
 

@@ -252,6 +252,19 @@ async def test_what_is_no_json_is_400(gateway: Gateway, body: bytes) -> None:
     assert reply.status == 400 and "JSON" in reply.text
 
 
+@pytest.mark.parametrize("form", ["{}", '"{}"', 'W/"{}"', '"x", "{}"', "*"])
+async def test_versions_are_entity_tags(gateway: Gateway, form: str) -> None:
+    """RFC 9110 §8.8.3, and without quotes as existing clients say them."""
+    location, _ = await gateway.peer.create("r", ENVELOPE)
+    etag = (await gateway.peer.until(location, "rcpt_response")).headers["etag"]
+    assert etag == f'"{etag.strip(chr(34))}"'
+    said = form.format(etag.strip('"'))
+    unchanged = await request("GET", location, None, {"if-none-match": said, "request-timeout": "1"})
+    assert (unchanged.status, unchanged.headers["etag"]) == (304, said)
+    assert (await request("PATCH", location, b"", {"if-match": '"0"'})).headers["etag"] == etag
+    assert (await request("PATCH", location, b"", {"if-match": said})).status == 200
+
+
 async def test_patches_that_are_refused_change_nothing(gateway: Gateway) -> None:
     location, _ = await gateway.peer.create("r", ENVELOPE)
     etag = (await gateway.peer.until(location, "rcpt_response")).headers["etag"]

@@ -52,6 +52,16 @@ async def envelope(upstream: Upstream) -> StepResult:
     return await upstream.step(make_step("ann@a.example", ["bob@b.example"]))
 
 
+async def test_an_application_can_know_a_repetition(open_: Open) -> None:
+    async with OldServer() as server:
+        for earlier in (0, 0, 1):
+            tx = routed(server)
+            tx.id, tx.earlier_attempts = "1-abc", earlier
+            await envelope(open_(tx))
+        sent = [(seen.headers["koukan-transaction"], seen.headers["koukan-attempt"]) for seen in server.sent("POST")]
+        assert [pair for pair in sent if pair] == [("1-abc", "1"), ("1-abc", "1"), ("1-abc", "2")]
+
+
 def by_host(server: OldServer, answers: Mapping[str, Mapping[str, Any] | None]) -> None:
     """The answer to MAIL for each host at once; `None` is silence."""
 

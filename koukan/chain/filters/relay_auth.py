@@ -10,7 +10,7 @@ from koukan.model import Mailbox, Response
 
 #: RFC 4954 §6: the client may authenticate and try again
 _AUTHENTICATE = Response(530, "5.7.0 authentication required (relay_auth)")
-_DENIED = Response(550, "5.7.1 relaying denied (relay_auth)")
+_DENIED = Response(550, "5.7.1 relaying denied: this client address is not in the allowlist (relay_auth)")
 
 
 class RelayAuth(Filter):

@@ -10,7 +10,7 @@ from koukan.chain.transaction import Transaction
 from koukan.model import HostPort, Response, Sender, SmtpMeta
 from tests.support.chains import RecordingSink, make_chain, make_step
 
-DENIED = Response(550, "5.7.1 relaying denied (relay_auth)")
+DENIED = Response(550, "5.7.1 relaying denied: this client address is not in the allowlist (relay_auth)")
 AUTHENTICATE = Response(530, "5.7.0 authentication required (relay_auth)")
 
 
