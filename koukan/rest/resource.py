@@ -272,6 +272,7 @@ class Resource:
         in_flight = self.busy and self.handed_over and self._body_taken and self.body is not None and self.body.complete
         if self.finished or in_flight:
             self.cancel_asked = True
+            self.wake()
             return False
         self.cancelled = True
         self.changed()

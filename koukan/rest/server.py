@@ -52,7 +52,7 @@ class RestServer:
         self._service = service
         self._slice_size = slice_size
         self._listener = HttpListener("rest_listener")
-        self._background: set[asyncio.Future[None]] = set()
+        self._background: set[asyncio.Future[bool]] = set()
 
     def application(self) -> web.Application:
         """The aiohttp application, for tests that need no socket."""

@@ -20,6 +20,7 @@ from koukan.model import INTERNAL_ERROR, Body, Mailbox, Response, StepResult, Up
 from koukan.rest.resource import Resource
 from koukan.router import outcome as outcomes
 from koukan.router.exploder import Child, Kept
+from koukan.router.notification import original_begun
 from koukan.router.outcome import Outcome
 from koukan.router.report import report
 from koukan.router.roles import Role, Roles
@@ -200,14 +201,19 @@ class Dispatcher:
 
     async def _end_durable(self, delivery: Delivery, work: Work) -> None:
         resource = delivery.resource
+        responses, timed_out = _responses(resource), resource.timed_out
+        if (
+            self._ledger.conclude(work, responses, cancelled=resource.called_off, timed_out=timed_out).failure
+            is not None
+        ):
+            await original_begun(resource)
         work.body = resource.body
-        responses = _responses(resource)
         written = await self._ledger.settle(
             work,
             responses,
             resource.version + 1,
             cancelled=resource.cancelled or resource.cancel_asked,
-            timed_out=resource.timed_out,
+            timed_out=timed_out,
         )
         if written is not None:
             self.queued.set()

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from koukan.blob.bodies import BytesBody
 from koukan.chain.transaction import Transaction
@@ -13,10 +14,15 @@ from koukan.config.router import GlobalConfig
 from koukan.errors import KoukanError
 from koukan.message.dsn import FailedRecipient, make_bounce
 from koukan.model import Body, EsmtpParam, Mailbox, Response, Sender
+from koukan.rest.resource import Resource
 from koukan.router.roles import Role
 from koukan.storage.store import Envelope, NewTransaction
 
 logger = logging.getLogger("koukan.router")
+
+#: seconds that the end of a refused transaction waits for its upload to begin, so that the bounce can quote its header: clients
+#: upload as soon as they know where to, and hear the refusal without waiting
+ORIGINAL_WAIT = 10.0
 
 
 class Notifier:
@@ -68,6 +74,17 @@ class Notifier:
             retry=True,
             destination=sender.domain or "",
         )
+
+
+async def original_begun(resource: Resource) -> None:
+    """Wait, within bounds, for the original of a bounce: its recipient may be refused before a byte of it has come."""
+    begun = partial(_begun_or_off, resource)
+    if not await resource.wait(begun, ORIGINAL_WAIT):
+        logger.info("%s: nothing of the message has come; the bounce goes without its header", resource.id)
+
+
+def _begun_or_off(resource: Resource) -> bool:
+    return resource.body is not None or resource.called_off or resource.timed_out
 
 
 def _needs(content: bytes, sender: Mailbox) -> tuple[EsmtpParam, ...]:

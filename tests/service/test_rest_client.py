@@ -311,6 +311,35 @@ async def test_a_parsed_message_for_an_application(open_: Open) -> None:
         await receiver.stop()
 
 
+async def test_attachments_have_their_own_types(open_: Open) -> None:
+    async with OldServer() as server:
+
+        async def intercept(seen: Seen) -> web.StreamResponse | None:
+            blobs = {name: {"uri": f"/blob/{name}"} for name in ("pic", "list")}
+            builder: dict[str, Any] = {"blob_status": blobs} if seen.path == "/spec" else {"uri": "/spec"}
+            document: dict[str, Any] = {"mail_response": {"code": 250}, "rcpt_response": [{"code": 250}]}
+            document["body"] = {"blob_status": {"uri": "/b"}, "message_builder": builder}
+            if seen.path == "/b":
+                document["data_response"] = {"code": 250}
+            headers = {"etag": "1", "location": "/transactions/T", "preference-applied": "wait=1"}
+            return web.json_response(document, status=201 if seen.path.startswith("/senders") else 200, headers=headers)
+
+        server.intercept = intercept
+        spec = {
+            "file_attachments": [
+                {"content_type": "image/png", "content": {"create_id": "pic"}},
+                {"content_type": "text/csv", "content": {"create_id": "list"}},
+            ]
+        }
+        body = ParsedBody(BytesBody(MESSAGE), spec, {"pic": BytesBody(b"x"), "list": BytesBody(b"y")})
+        assert codes(await deliver(open_(server.url), body)) == [250, 250, 250]
+        assert {seen.path: seen.headers["content-type"] for seen in server.sent("PUT")} == {
+            "/blob/pic": "image/png",
+            "/blob/list": "text/csv; charset=utf-8",
+            "/b": "message/rfc822",
+        }
+
+
 async def test_a_receiver_that_names_no_place_for_a_blob(open_: Open) -> None:
     async with OldServer() as server:
 

@@ -62,6 +62,37 @@ async def test_one_shot(house: House, peer: Peer) -> None:
     assert (await peer.get(location)).json == done.json
 
 
+REFUSED = {**ENVELOPE, "rcpt_to": [{"m": "unknown@example.com"}]}
+
+
+async def test_a_bounce_waits_for_the_header_of_its_original(house: House, peer: Peer) -> None:
+    location, created = await peer.create("submission", REFUSED)
+    refused = await peer.until(location, "rcpt_response")
+    assert refused.json["rcpt_response"][0]["code"] == 550 and "final_attempt_reason" not in refused.json
+    assert (await peer.put(body_uri(created), MESSAGE)).status == 200
+    done = await peer.until(location, "final_attempt_reason")
+    assert done.json["final_attempt_reason"] == "upstream rcpt_response permfail"
+    await house.arrived(1)
+    assert b"\r\nSubject: rest\r\n" in house.sink.received[0].content.rpartition(b"rfc822-headers")[2]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_bounce_waits_within_bounds(
+    house: House, peer: Peer, cancelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koukan.router.notification.ORIGINAL_WAIT", 30 if cancelled else 0.1)
+    location, _ = await peer.create("submission", REFUSED)
+    await peer.until(location, "rcpt_response")
+    if cancelled:
+        await request("POST", f"{location}/cancel", b"")
+    done = await peer.until(location, "final_attempt_reason")
+    reason = "downstream cancelled" if cancelled else "upstream rcpt_response permfail"
+    assert done.json["final_attempt_reason"] == reason
+    if not cancelled:
+        await house.arrived(1)
+        assert b"rfc822-headers" not in house.sink.received[0].content
+
+
 async def test_a_retry_starts_its_answers_anew(house: House, peer: Peer) -> None:
     location, created = await peer.create("submission", {**ENVELOPE, "rcpt_to": [{"m": "rcpttemp@example.com"}]})
     await peer.put(body_uri(created), MESSAGE)
