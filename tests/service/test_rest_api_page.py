@@ -17,7 +17,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.docs import ROOT, examples
+from koukan.chain import outputs
+from koukan.chain.transaction import FilterOutput
+from koukan.router import outcome
+from tests.support.docs import ROOT, blocks, examples
 from tests.support.house import House
 from tests.support.smtp_dialogue import message
 
@@ -105,6 +108,35 @@ async def test_every_example_works_and_answers_what_the_page_shows(house: House,
     assert to_whole == [("bob@example.net",), ("carl@example.net",)]
     [received] = house.receiver.transactions.values()
     assert received.message is not None and received.body == message("whole")
+
+
+PROGRAMS = {"python": [sys.executable, "-c"]} | ({"js": ["node", "-e"]} if shutil.which("node") else {})
+
+
+@pytest.mark.parametrize("language", PROGRAMS)
+async def test_the_programs_of_the_page_send(house: House, language: str) -> None:
+    [program] = blocks(PAGE, language)
+    program = program.replace("127.0.0.1:8000", f"127.0.0.1:{house.router_port}")
+    process = await asyncio.create_subprocess_exec(*PROGRAMS[language], program, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert json.loads(output)["final_attempt_reason"] == "upstream response success"
+    [mail] = house.sink.received
+    parsed = email.message_from_bytes(mail.content, policy=email.policy.default)
+    assert str(parsed["subject"]).lower().startswith(language[0])
+    assert [part.get_filename() for part in parsed.iter_attachments()] == (
+        ["report.pdf"] if language == "python" else []
+    )
+
+
+def test_the_page_names_every_reason_and_every_output() -> None:
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
+    reasons = {value for name, value in vars(outcome).items() if name.isupper() and isinstance(value, str)}
+    reasons |= {f"upstream {command}response permfail" for command in ("mail_", "rcpt_", "")}
+    assert len(reasons) == 10
+    for word in reasons | {kind.key for kind in FilterOutput.__subclasses__() if kind.__module__ == outputs.__name__}:
+        assert f"`{word}`" in page, word
 
 
 def test_the_page_has_examples() -> None:
