@@ -202,17 +202,15 @@ class Dispatcher:
     async def _end_durable(self, delivery: Delivery, work: Work) -> None:
         resource = delivery.resource
         responses, timed_out = _responses(resource), resource.timed_out
-        if (
-            self._ledger.conclude(work, responses, cancelled=resource.called_off, timed_out=timed_out).failure
-            is not None
-        ):
+        expected = self._ledger.conclude(work, responses, cancelled=resource.called_off, timed_out=timed_out)
+        if expected.failure is not None:
             await original_begun(resource)
         work.body = resource.body
         written = await self._ledger.settle(
             work,
             responses,
             resource.version + 1,
-            cancelled=resource.cancelled or resource.cancel_asked,
+            cancelled=resource.called_off,
             timed_out=timed_out,
         )
         if written is not None:
