@@ -10,6 +10,7 @@ from koukan.config.matchers import NumRcpts
 from koukan.config.order import order_remarks
 from koukan.config.policies import check_policies, policy_remarks
 from koukan.config.router import ChainConfig, EffectiveSender, RouterConfig, SenderConfig, TagConfig
+from koukan.config.slips import slips, takes_all
 
 
 def check_router(config: RouterConfig) -> tuple[list[Problem], list[Problem]]:
@@ -203,6 +204,7 @@ def _remarks(config: RouterConfig) -> Iterator[Problem]:
         )
     if config.storage.gc_interval is None:
         yield Problem(("storage",), "finished transactions are never deleted; set storage.gc_interval, 300 for example")
+    yield from slips(config)
     promising = _promising_chains(config)
     for index, chain in enumerate(config.endpoint):
         yield from order_remarks(chain, ("endpoint", index))
@@ -212,17 +214,9 @@ def _remarks(config: RouterConfig) -> Iterator[Problem]:
                 "has no output_handler.notification: nobody hears of mail that was accepted and then fails for good"
             )
             yield Problem(("endpoint", index), message)
-        if chain.goes_by_route and not any(isinstance(i, filters.Router) and _takes_all(i) for i in chain.chain):
+        if chain.goes_by_route and not any(isinstance(i, filters.Router) and takes_all(i) for i in chain.chain):
             message = "no router takes every recipient; those that none takes are rejected with 550"
             yield Problem(("endpoint", index, "chain"), message)
-
-
-def _takes_all(router: filters.Router) -> bool:
-    """Takes, or rejects, whatever recipient no router before it took."""
-    policy = router.policy
-    if isinstance(policy, filters.AddressListPolicy):
-        return not policy.domains and not policy.prefixes
-    return policy is None or isinstance(policy, filters.DestDomainPolicy)
 
 
 def _promising_chains(config: RouterConfig) -> set[str]:
