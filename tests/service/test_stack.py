@@ -60,6 +60,21 @@ def submission_to(stack: Stack, clients: HttpClients) -> Submission:
     return Submission(clients, f"http://{LOOPBACK}:{stack.ports.router}/senders/submission/transactions")
 
 
+async def test_what_is_left_out_is_not_said_to_run(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "koukan.cli.main", "dev", "--once", f"--directory={tmp_path}"),
+        *(f"--port-offset={free_offset()}", "--without=sink", "--without=receiver"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    assert "starting router and gateway; everything" in output and "left out: sink, receiver" in output
+    lines = [line for line in output.splitlines() if line.startswith("  ")]
+    assert ["(left out)" in line for line in lines] == [False, False, False, False, True, True]
+
+
 async def test_koukan_dev_brings_a_mail_through_and_shows_it(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
