@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from koukan.message import encoded_words, lexical
-from koukan.message.address import Address, parse_address
+from koukan.message.address import Address, read_address
 
 _TOKEN = re.compile(
     rf"""
@@ -36,8 +36,8 @@ class NamedMailbox(NamedTuple):
 
     @property
     def address(self) -> Address | None:
-        """The addr-spec taken apart; None when it is no address."""
-        return parse_address(self.spec)
+        """The addr-spec taken apart, as others issue them; None when it is no address."""
+        return read_address(self.spec)
 
 
 @dataclass(slots=True)

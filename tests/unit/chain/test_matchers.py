@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from koukan.blob.bodies import BytesBody
 from koukan.chain.matchers.expression import compile_expression
+from koukan.chain.matchers.simple import HeaderFrom
 from koukan.chain.outputs import (
     DkimAlignment,
     DkimCheckOutput,
@@ -117,7 +119,14 @@ def test_invalid_mail_from(mail_from: str | None, invalid: bool | None) -> None:
     assert verdict({"matcher": "invalid_mail_from"}, make_tx(mail_from=mail_from)) is invalid
 
 
-@pytest.mark.parametrize(("rcpt", "invalid"), [(None, None), ("", True), ("bob", True), ("bob@b.example", False)])
+@pytest.mark.parametrize(
+    ("rcpt", "invalid"),
+    [
+        *((None, None), ("", True), ("bob", True), ("bob@b.example", False)),
+        *(("Postmaster", False), ("POSTMASTER", False), ("postmaster@", True)),
+        *(("a..b@c.d", True), ("a.@c.d", True), ("bob@b_c.example", True)),
+    ],
+)
 def test_invalid_rcpt_to(rcpt: str | None, invalid: bool | None) -> None:
     assert verdict({"matcher": "invalid_rcpt_to"}, rcpt=rcpt) is invalid
 
@@ -132,6 +141,9 @@ def test_invalid_rcpt_to(rcpt: str | None, invalid: bool | None) -> None:
         ({"domains": ["A.example"]}, "ann@a.Example", True),
         ({"domains": ["b.example"]}, "ann@a.example", False),
         ({"prefixes": ["ann"], "delimiter": "-"}, "ann-x@a.example", True),
+        ({"domains": ["docomo.ne.jp"]}, "try..this..0511.@docomo.ne.jp", True),
+        ({"domains": ["mail_1.a.example"]}, "ann@mail_1.a.example", True),
+        ({"prefixes": ["postmaster"]}, "Postmaster", False),
     ],
 )
 def test_address_list_of_the_reverse_path(
@@ -140,10 +152,21 @@ def test_address_list_of_the_reverse_path(
     assert verdict({"matcher": "address_list", **options}, make_tx(mail_from=mail_from)) is expected
 
 
-@pytest.mark.parametrize(("rcpt", "expected"), [(None, None), ("bob@b.example", True), ("bob@c.example", False)])
+@pytest.mark.parametrize(
+    ("rcpt", "expected"),
+    [(None, None), ("bob@b.example", True), ("bob@c.example", False), ("b..ob@b.example", True), ("Postmaster", False)],
+)
 def test_address_list_of_the_recipient(rcpt: str | None, expected: bool | None) -> None:
     options = {"matcher": "address_list", "which_addr": "rcpt_to", "domains": ["b.example"]}
     assert verdict(options, make_tx(mail_from="ann@a.example"), rcpt) is expected
+
+
+async def test_address_list_of_the_from_field_takes_what_phones_in_japan_send() -> None:
+    tx = make_tx(mail_from="a@b.example")
+    body = BytesBody(b"Subject: =?ISO-2022-JP?B?GyRCJDMbKEI=?=\r\nFrom: try..this..0511.@docomo.ne.jp\r\n\r\n")
+    await HeaderFrom.read(tx, body)
+    options = {"matcher": "address_list", "which_addr": "header_from", "domains": ["docomo.ne.jp"]}
+    assert verdict(options, tx) is True
 
 
 def test_address_list_of_the_from_field_is_unknown_before_the_body() -> None:

@@ -89,6 +89,15 @@ async def test_the_null_sender_is_postmaster_at_the_ehlo_name(resolver: Resolver
     assert output.mail_from_result is SpfStatus.PASS
 
 
+@pytest.mark.parametrize("mail_from", ["@local.example", '""@local.example', "@LOCAL.example"])
+async def test_without_a_local_part_it_is_the_postmasters(resolver: Resolver, mail_from: str) -> None:
+    output, message = await check(resolver, mail_from)
+    assert (output.mail_from_result, output.domain) == (SpfStatus.PASS, "local.example")
+    assert "identity=mailfrom" in message["Received-SPF"]
+    output, _ = await check(resolver, "ann@local.example")
+    assert output.mail_from_result is SpfStatus.FAIL
+
+
 @pytest.mark.parametrize("key", ["extra_domains", "domains"])
 async def test_extra_domains(resolver: Resolver, key: str) -> None:
     domains = ["gw.example", "local.example", "soft.example", "gw.example"]
