@@ -16,6 +16,7 @@ from koukan.errors import ConfigError, StartupError
 from koukan.model import HostPort
 from koukan.net.tls import server_context
 from koukan.rest.http import HttpClients
+from koukan.rest.output import read_authorization
 from koukan.router.chains import check_chains
 from koukan.smtp.pool import ConnectionPool
 from koukan.smtp.server import load_secrets
@@ -32,6 +33,8 @@ def try_router(config: RouterConfig) -> Iterator[str]:
     clients = HttpClients()
     for endpoint in config.rest_endpoint:
         clients.trust(True if endpoint.verify is None else endpoint.verify)
+        if endpoint.authorization_file is not None:
+            read_authorization(endpoint.authorization_file)
     for chain in config.endpoint:
         if isinstance(chain.sink, RestOutput):
             clients.trust(chain.sink.verify)

@@ -135,6 +135,8 @@ class RestEndpoint(ConfigModel):
     """`receive_parsing: {max_inline: bytes}`: send the MIME parsed; `send_filter_output: true`: send what filters learned."""
     verify: bool | str | None = None
     """Verify TLS certificates: true, false, or a CA file; absent: as rest_output says."""
+    authorization_file: str | None = None
+    """File with the value of the Authorization header (`Bearer …`), read at start; it goes to the host of `endpoint` only."""
 
 
 class RetryParams(ConfigModel):

@@ -22,6 +22,8 @@ def slips(config: RouterConfig) -> Iterator[Problem]:
         yield from _options(endpoint.options, (*path, "options"))
         if endpoint.endpoint is not None and not endpoint.endpoint.startswith(("http://", "https://")):
             yield Problem((*path, "endpoint"), f"{endpoint.endpoint!r} is no URL; it begins with http:// or https://")
+        elif endpoint.endpoint is not None and "@" in endpoint.endpoint.split("/")[2]:
+            yield Problem((*path, "endpoint"), "holds a user or password, which belong in authorization_file")
     for index, chain in enumerate(config.endpoint):
         yield from _chain(chain, ("endpoint", index))
     yield from _no_builder(config)

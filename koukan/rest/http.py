@@ -42,8 +42,11 @@ class HttpClients:
             self._contexts[verify] = _trusting(verify)
         return self._contexts[verify]
 
-    def session(self, verify: bool | str = True) -> aiohttp.ClientSession:
-        """The pool for `verify`: true, false, or a CA file. Raises ConfigError for a file that is none."""
+    def peer(self, url: str, verify: bool | str = True, authorization: str | None = None) -> Peer:
+        """The connections to the server of a URL. Raises ConfigError for a CA file that is none."""
+        return Peer(self._session(verify), authorization, None if authorization is None else _origin(url))
+
+    def _session(self, verify: bool | str) -> aiohttp.ClientSession:
         found = self._sessions.get(verify)
         if found is None:
             tls = self.trust(verify)
@@ -75,6 +78,30 @@ def _trusting(ca_file: str) -> ssl.SSLContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """A pool of connections, and what is said to one server only: its redirects and URLs may lead to others."""
+
+    session: aiohttp.ClientSession
+    #: value of the Authorization header (RFC 9110 §11.6.2)
+    authorization: str | None = None
+    #: scheme, host and port that may see it
+    origin: str | None = None
+
+    def headers(self, url: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Those of a request to `url`."""
+        if self.authorization is None or _origin(url) != self.origin:
+            return headers
+        return {**headers, "authorization": self.authorization}
+
+
+def _origin(url: str) -> str | None:
+    try:
+        return str(URL(url).origin())
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The response to one request. As text: its status and the beginning of its body."""
 
@@ -90,7 +117,7 @@ class Answer:
 
 
 async def exchange(
-    http: aiohttp.ClientSession,
+    http: Peer,
     method: str,
     url: str,
     content: Content | None,
@@ -106,8 +133,9 @@ async def exchange(
     try:
         for _ in range(REDIRECT_LIMIT + 1):
             data = SentOnce(content) if method == "PUT" and content is not None else content
-            async with http.request(
-                method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
+            sent = http.headers(url, headers)
+            async with http.session.request(
+                method, URL(url, encoded=True), data=data, headers=sent, allow_redirects=False
             ) as response:
                 if response.status not in (307, 308) or "location" not in response.headers:
                     return Answer(response.status, response.headers, await _read(response), moved_to)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from koukan import clock
@@ -13,6 +14,7 @@ from koukan.chain.transaction import Route, Transaction
 from koukan.config import filters
 from koukan.config.references import effective_sender
 from koukan.config.router import EffectiveSender, RestEndpoint
+from koukan.errors import ConfigError
 from koukan.model import INTERNAL_ERROR, HostPort, Response, Step, StepResult, Upstream
 from koukan.model.values import parse_smtp_meta
 from koukan.rest.client import RestUpstream
@@ -41,6 +43,11 @@ class RestOutputSink(Sink):
         self.options = options
         self.clients = clients
         self.static_route = _static_route(options, context)
+        self.authorizations = {
+            endpoint.name: read_authorization(endpoint.authorization_file)
+            for endpoint in context.config.rest_endpoint
+            if endpoint.authorization_file is not None
+        }
         # Where a destination is one of this router's own senders, that sender says what the inner transaction sees.
         self.own: Mapping[RestEndpointKey, EffectiveSender] = {
             (e.sender, e.tag): found
@@ -121,6 +128,7 @@ class RestOutput(Upstream):
             sender=endpoint.sender,
             tag=endpoint.tag,
             verify=options.verify if endpoint.verify is None else endpoint.verify,
+            authorization=self._sink.authorizations.get(endpoint.name),
             rcpt_timeout=envelope_timeout,
             data_timeout=options.data_timeout,
             settle_timeout=SETTLE_TIMEOUT,
@@ -145,6 +153,17 @@ class RestOutput(Upstream):
         outputs = {key: output.to_json() for key, output in self._tx.outputs.items()}
         self._sent_outputs = outputs
         return outputs
+
+
+def read_authorization(path: str) -> str:
+    """The one line of an authorization_file. Raises ConfigError, which does not show it."""
+    try:
+        value = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"authorization_file: cannot read {path}: {getattr(error, 'strerror', 'no ASCII')}") from None
+    if not value.isprintable() or " " not in value:
+        raise ConfigError(f"authorization_file: {path} must hold one line, a scheme and credentials: Bearer TOKEN")
+    return value
 
 
 def _static_route(options: filters.RestOutput, context: Context) -> Route | None:

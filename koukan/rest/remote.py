@@ -50,6 +50,8 @@ class Target:
     sender: str | None = None
     tag: str | None = None
     verify: bool | str = True
+    #: value of the Authorization header, for the server of `url` only
+    authorization: str | None = None
     #: seconds for the answers to the envelope
     rcpt_timeout: float = 30
     #: seconds for the answer to the data, once all of it is sent; while it is sent, seconds without a byte
@@ -96,7 +98,7 @@ class RemoteTransaction:
     """One transaction on a REST server."""
 
     def __init__(self, clients: HttpClients, target: Target) -> None:
-        self.http = clients.session(target.verify)
+        self.http = clients.peer(target.url, target.verify, target.authorization)
         self._target = target
         #: empty until it is created
         self.location = ""

@@ -64,7 +64,7 @@ class Submission:
     """Transactions for one message at one sender's URL."""
 
     def __init__(self, clients: HttpClients, url: str, *, tag: str | None = None, verify: bool | str = True) -> None:
-        self._http = clients.session(verify)
+        self._http = clients.peer(url, verify)
         self._url = url
         self._tag = tag
         self._reuse: Mapping[str, str] = {}

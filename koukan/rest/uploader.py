@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import aiohttp
-
 from koukan.errors import KoukanError, UpstreamError
 from koukan.model import Body, Response
-from koukan.rest.http import Answer, Content, exchange, shown
+from koukan.rest.http import Answer, Content, Peer, exchange, shown
 
 #: bodies up to this size go out as one write; larger ones are streamed
 IN_ONE_PIECE = 64 * 1024
@@ -24,7 +22,7 @@ class UploadRefused(KoukanError):
         self.response = response
 
 
-async def put_whole(http: aiohttp.ClientSession, uri: str, body: Body, headers: Mapping[str, str]) -> Answer:
+async def put_whole(http: Peer, uri: str, body: Body, headers: Mapping[str, str]) -> Answer:
     """The whole body in one request; a message, unless `headers` have another type. Raises UploadRefused, UpstreamError,
     BodyAborted."""
     sent = {"content-type": "message/rfc822", **headers}
@@ -39,9 +37,7 @@ async def put_whole(http: aiohttp.ClientSession, uri: str, body: Body, headers: 
     return _accepted(uri, answer)
 
 
-async def put_ranged(
-    http: aiohttp.ClientSession, uri: str, body: Body, size: int, headers: Mapping[str, str]
-) -> Answer:
+async def put_ranged(http: Peer, uri: str, body: Body, size: int, headers: Mapping[str, str]) -> Answer:
     """The body in chunks of `size` bytes; the server says where to go on. `headers` go with the last one."""
     start = 0
     for _ in range(_RESTARTS):
@@ -62,9 +58,7 @@ class _GoOnFrom(KoukanError):
         self.stored = stored
 
 
-async def _put_from(
-    http: aiohttp.ClientSession, uri: str, body: Body, offset: int, size: int, headers: Mapping[str, str]
-) -> Answer:
+async def _put_from(http: Peer, uri: str, body: Body, offset: int, size: int, headers: Mapping[str, str]) -> Answer:
     pending = b""
     async for chunk in body.chunks(offset):
         pending += chunk
@@ -85,9 +79,7 @@ async def _put_from(
     return answer
 
 
-async def _put_range(
-    http: aiohttp.ClientSession, uri: str, data: bytes, offset: int, total: str, headers: Mapping[str, str]
-) -> Answer:
+async def _put_range(http: Peer, uri: str, data: bytes, offset: int, total: str, headers: Mapping[str, str]) -> Answer:
     sent = {**headers, "content-range": f"bytes {offset}-{offset + len(data) - 1}/{total}"}
     return await exchange(http, "PUT", uri, data, sent)
 

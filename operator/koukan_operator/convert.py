@@ -218,6 +218,8 @@ def _endpoint(config: RestEndpoint, out: Conversion) -> Iterator[Document]:
         stanza["routerRef"] = {"name": out.router}
     else:
         stanza |= {"url": config.endpoint, **_verified(config.verify, out)}
+        if config.authorization_file is not None:
+            stanza["authorizationSecretRef"] = dict(out.secret(config.authorization_file))
     yield stanza
 
 

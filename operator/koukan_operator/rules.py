@@ -67,6 +67,11 @@ _RULES: Mapping[str, list[Schema]] = {
             "has(self.url) || !(has(self.caSecretRef) || has(self.verify))",
             "caSecretRef and verify belong to url; Koukan's own Services are verified by their Secret's ca.crt",
         ),
+        rule(
+            "has(self.url) || !has(self.authorizationSecretRef)",
+            "authorizationSecretRef belongs to url",
+            ".authorizationSecretRef",
+        ),
     ],
     "Listener": [
         rule("has(self.routerRef) != has(self.url)", "give exactly one of routerRef and url"),

@@ -90,6 +90,8 @@ class RestEndpoint(ResourceModel):
     """With url: certificate authorities to verify the server with (PEM); default: the system's."""
     verify: bool = True
     """With url: verify TLS certificates."""
+    authorization_secret_ref: SecretFile | None = None
+    """With url: value of the Authorization header, `Bearer …` for example; sent to the URL's own host only."""
     options: EndpointOptions = EndpointOptions()
     """What the destination receives."""
 
@@ -105,6 +107,8 @@ class RestEndpoint(ResourceModel):
             raise ValueError(
                 "caSecretRef and verify belong to url; Koukan's own Services are verified by their Secret's ca.crt"
             )
+        if self.url is None and self.authorization_secret_ref is not None:
+            raise ValueError("authorizationSecretRef belongs to url")
         return self
 
 

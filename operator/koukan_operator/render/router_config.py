@@ -109,6 +109,9 @@ def _endpoint(
         stanza["tag"] = escaped(endpoint.tag)
     if verify is not None:
         stanza["verify"] = verify
+    authorization = secret_of(endpoint.authorization_secret_ref)
+    if authorization is not None:
+        stanza["authorization_file"] = findings.file(authorization.name, authorization.key)
     if options:
         stanza["options"] = options
     return stanza
