@@ -57,7 +57,7 @@ class Target:
     #: seconds for the answer to the data, once all of it is sent; while it is sent, seconds without a byte
     data_timeout: float = 300
     #: seconds beyond that for the truth about what the server may have: until then nobody knows whether it was delivered
-    settle_timeout: float = 10
+    settle_timeout: float = 60
     #: bytes of a ranged chunk; None: one request for the whole body
     chunk_size: int | None = None
 
@@ -108,7 +108,9 @@ class RemoteTransaction:
         #: what the server has said last
         self.document = TransactionDocument()
         #: the server answers when the responses are there, as it was asked to; any other takes as long as it likes
-        self._prompt = False
+        self.prompt = False
+        #: it may have the message: whoever cannot reach it goes on asking
+        self.patient = False
         self._failed_polls = 0
 
     def __str__(self) -> str:
@@ -126,7 +128,7 @@ class RemoteTransaction:
         if answer.status != 201 or not location:
             raise UpstreamError(f"{shown(self._target.url)} answered {answer}")
         self.location = self._home = joined(self._target.url, location)
-        self._prompt = "preference-applied" in answer.headers
+        self.prompt = "preference-applied" in answer.headers
         self.learn(answer)
 
     async def patch(self, document: Mapping[str, Any] | None, recipients: int | None = None) -> None:
@@ -186,7 +188,7 @@ class RemoteTransaction:
             return False
         except UpstreamError:
             self._failed_polls += 1
-            if self._failed_polls >= POLL_FAILURES:
+            if self._failed_polls >= POLL_FAILURES and not self.patient:
                 raise
             return False
         self._failed_polls = 0
@@ -197,13 +199,15 @@ class RemoteTransaction:
             raise UpstreamError(f"{self} answered {answer}")
         return False
 
-    async def cancel(self) -> None:
-        """Tell the server that nothing more will come. What fails is only logged."""
+    async def cancel(self) -> bool:
+        """Tell the server that nothing more will come. Whether it heard; what fails is logged."""
         try:
             async with asyncio.timeout(CANCEL_TIMEOUT):
-                await exchange(self.http, "POST", f"{self.location}/cancel", None, {})
+                answer = await exchange(self.http, "POST", f"{self.location}/cancel", None, {})
         except (UpstreamError, TimeoutError) as error:
             logger.info("cancel to %s: %s", self, error or "no answer")
+            return False
+        return answer.status < 500
 
     # --- HTTP ----------------------------------------------------------------------------------------------------------
 
@@ -242,11 +246,6 @@ class RemoteTransaction:
     @property
     def _wait(self) -> int:
         return max(1, min(WAIT_LIMIT, int(self._target.rcpt_timeout) - 1))
-
-    @property
-    def upload_answer_timeout(self) -> float | None:
-        """Seconds that the answer to an upload may take once all of it is sent; None: nobody knows with this server."""
-        return self._wait + ANSWER_GRACE if self._prompt else None
 
     def absolute(self, uri: str) -> str:
         """A URI of the document. Raises UpstreamError for what is none."""

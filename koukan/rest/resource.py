@@ -73,6 +73,9 @@ class Resource:
     last_input: float = field(default_factory=clock.now)
     last_output: float = field(default_factory=clock.now)
     _heartbeat_due: bool = False
+    #: what the driver drives
+    _upstream: Upstream | None = None
+    _beating: asyncio.Task[None] | None = None
     _mail_taken: bool = False
     _rcpts_taken: int = 0
     _body_taken: bool = False
@@ -261,9 +264,19 @@ class Resource:
         self.blobs = {name: BlobSize(blob.size, blob.length) for name, blob in self.blobs.items()}
 
     def heartbeat(self) -> None:
-        """Ask the driver for a sign of life upstream."""
-        self._heartbeat_due = True
-        self.wake()
+        """Ask for a sign of life upstream: of the driver, or beside a step that waits for more of the body."""
+        if not self.busy:
+            self._heartbeat_due = True
+            self.wake()
+        elif self._upstream is not None and (self._beating is None or self._beating.done()):
+            self._beating = asyncio.ensure_future(self._beat(self._upstream))
+
+    async def _beat(self, upstream: Upstream) -> None:
+        try:
+            await upstream.heartbeat()
+        except Exception:
+            logger.exception("%s: internal error in a heartbeat", self.id)
+        self.last_output = clock.now()
 
     def cancel(self, driver: asyncio.Task[None] | None) -> bool:
         """The client has cancelled: the attempt stops where it stands. False: too late, its answer decides."""
@@ -288,6 +301,7 @@ class Resource:
         was not answered nothing goes upstream any more, since the two sides may no longer speak of the same.
         """
         broken = False
+        self._upstream = upstream
         try:
             while not self.finished:
                 step = self.take_step()
@@ -304,6 +318,7 @@ class Resource:
                 else:
                     await self._woken()
         finally:
+            self._upstream = None
             if not broken:
                 await self._call(upstream.cancel())
 

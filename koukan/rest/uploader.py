@@ -6,10 +6,8 @@ from collections.abc import Mapping
 
 from koukan.errors import KoukanError, UpstreamError
 from koukan.model import Body, Response
-from koukan.rest.http import Answer, Content, Peer, exchange, shown
+from koukan.rest.http import Answer, Peer, exchange, shown
 
-#: bodies up to this size go out as one write; larger ones are streamed
-IN_ONE_PIECE = 64 * 1024
 #: times an upload goes on from where the server says it is
 _RESTARTS = 5
 
@@ -26,14 +24,10 @@ async def put_whole(http: Peer, uri: str, body: Body, headers: Mapping[str, str]
     """The whole body in one request; a message, unless `headers` have another type. Raises UploadRefused, UpstreamError,
     BodyAborted."""
     sent = {"content-type": "message/rfc822", **headers}
-    content: Content
-    if body.length is not None and body.length <= IN_ONE_PIECE:
-        content = await body.read()
-    else:
-        content = body.chunks()
-        if body.length is not None:
-            sent["content-length"] = str(body.length)
-    answer = await exchange(http, "PUT", uri, content, sent, body.chunks if body.replayable else None)
+    if body.length is not None:
+        sent["content-length"] = str(body.length)
+    # A stream, however small: it begins when there is a connection, so that its end says what the server may have.
+    answer = await exchange(http, "PUT", uri, body.chunks(), sent, body.chunks if body.replayable else None)
     return _accepted(uri, answer)
 
 

@@ -95,6 +95,11 @@ class Dispatcher:
         """Transactions that are not over."""
         return self._busy
 
+    @property
+    def working(self) -> bool:
+        """Anything at all is under way, for a transaction that is over as well."""
+        return bool(self._background)
+
     # --- running -------------------------------------------------------------------------------------------------------
 
     def start(self, delivery: Delivery) -> asyncio.Task[None]:
@@ -263,7 +268,7 @@ class Dispatcher:
         handler = delivery.role.chain.config.output_handler
         if resource.client_lost(now):
             resource.give_up(f"nothing heard from the client for {resource.patience:g} s")
-        elif not resource.busy and now - resource.last_output > handler.upstream_refresh:
+        elif resource.waits_for_client and now - resource.last_output > handler.upstream_refresh:
             resource.heartbeat()
 
     # --- what the exploder needs -----------------------------------------------------------------------------------------
@@ -286,6 +291,9 @@ class Dispatcher:
         return ExploderChild(role, child, role.chain.open(child), mailbox)
 
     async def keep(self, tx: Transaction, body: Body, kept: Sequence[Kept]) -> None:
+        parent = self.deliveries.get(tx.id)
+        if parent is not None:
+            parent.resource.handed_over = True  # what is about to be promised cannot be called back
         # Shielded: whoever asked may go away, but rows and the attempts that go on must stay in step.
         await asyncio.shield(self.background_keep(tx, body, kept))
 

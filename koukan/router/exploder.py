@@ -9,6 +9,7 @@ never made worse).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,14 @@ from koukan.chain.transaction import Transaction
 from koukan.errors import BodyAborted, StoreError
 from koukan.model import BODY_ABORTED, Body, Mailbox, Response, Step, StepResult, Upstream
 
+logger = logging.getLogger("koukan.router")
+
+#: times that recipients are made durable while others of their message may have been delivered
+KEEP_TRIES = 15
+#: seconds between these tries
+KEEP_PAUSE = 1.0
+
+_DUPLICATE = ", possibly a duplicate to come"
 _MAIL_OK = Response(250, "2.1.0 MAIL ok (exploder noop)")
 _RCPT_KEPT = Response(250, "2.1.5 RCPT ok (store&forward)")
 _DATA_KEPT = Response(250, "2.6.0 DATA ok (store&forward)")
@@ -193,10 +202,18 @@ class Exploder(Upstream):
 
     async def _keep(self, body: Body, legs: Sequence[_Leg]) -> bool:
         kept = [Kept(leg.child, leg.rcpt, leg.data, leg.task) for leg in legs]
-        try:
-            await self._sink.keeper.keep(self._tx, body, kept)
-        except StoreError:
-            return False
+        # Some may have it by now: "try again" would bring it to them twice, so that the database gets its chance.
+        committed = any(leg.task is not None or (leg.data is not None and leg.data.ok) for leg in self._legs)
+        for left in reversed(range(KEEP_TRIES if committed else 1)):
+            try:
+                await self._sink.keeper.keep(self._tx, body, kept)
+            except StoreError as error:
+                if not left:
+                    logger.warning("%s: cannot be kept%s: %s", self._tx.id, _DUPLICATE if committed else "", error)
+                    return False
+                await asyncio.sleep(KEEP_PAUSE)
+            else:
+                break
         for leg in legs:
             leg.ended, leg.task = leg.ended or leg.task is not None, None
         return True

@@ -42,7 +42,7 @@ _NO_ANSWER = Response(450, "4.4.2 no answer in time, try again later")
 _DATA_NO_ANSWER = Response(451, "4.4.2 no answer in time, try again later")
 
 #: seconds beyond its own limits that an upstream gets for its verdict: on the way there is what it has learned of the others
-UPSTREAM_GRACE = 30
+UPSTREAM_GRACE = 90
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ class GatewayToRouter(Hop):
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> HostPort:
-        config = RouterConfig.model_validate(_router_document(self.proxy.address))
+        config = RouterConfig.model_validate(router_document(self.proxy.address))
         ledger = Ledger(self.store, Notifier(config.global_, id_maker(1, 4)))
         self.dispatcher = Dispatcher(self.store, ledger, 5)
         context = Context(config, Resolver(config.global_.dns), RouterSideChains(self.store, self.dispatcher))
@@ -237,13 +237,14 @@ class GatewayToRouter(Hop):
 
     @property
     def busy(self) -> bool:
-        return bool(self.dispatcher.busy or any(row.leased for row in self.store.rows.values()))
+        # What is made durable goes on though nobody waits for it any more.
+        return bool(self.dispatcher.busy or self.dispatcher.working)
 
     def taken(self) -> Counter[str]:
         return super().taken() + Counter(mailbox.address for mailbox in self.store.open_recipients())
 
 
-def _router_document(address: HostPort) -> dict[str, Any]:
+def router_document(address: HostPort) -> dict[str, Any]:
     tags = [
         {"name": "mx", "output_chain": "explode", "upstream_tag": "out"},
         {"name": "out", "output_chain": "deliver"},
@@ -299,7 +300,7 @@ class RouterToServer(Hop):
         return BytesBody(MESSAGE)
 
     async def converse(self, addresses: Sequence[str]) -> Told:
-        context = Context(RouterConfig.model_validate(_router_document(self.proxy.address)))
+        context = Context(RouterConfig.model_validate(router_document(self.proxy.address)))
         sink = RestOutputSink(RestOutput(filter="rest_output"), context, self.clients)
         tx = Transaction("1-test", Sender("ingress"))
         endpoint = RestEndpoint(name="next", endpoint=f"http://{self.proxy.address}/{self.url}", sender="x", tag="out")
