@@ -17,6 +17,7 @@ from typing import Any
 from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
 from koukan.model import INTERNAL_ERROR, Body, Mailbox, Response, StepResult, Upstream
+from koukan.rest.blobs import is_complete
 from koukan.rest.resource import Resource
 from koukan.router import outcome as outcomes
 from koukan.router.exploder import Child, Kept
@@ -33,6 +34,8 @@ logger = logging.getLogger("koukan.router")
 TICK = 1.0
 #: seconds that a stopping process takes to tell next hops that nothing more will come
 GOODBYE_TIMEOUT = 2.0
+#: how far a version leaps when an attempt is over: more than clients can change in the time that its end is written
+_SETTLED_LEAP = 1 << 10
 
 
 @dataclass(eq=False, slots=True)
@@ -211,10 +214,12 @@ class Dispatcher:
         if expected.failure is not None:
             await original_begun(resource)
         work.body = resource.body
+        # What is stored is newer than all that clients see while it is written, uploads included.
+        version = resource.version + _SETTLED_LEAP
         written = await self._ledger.settle(
             work,
             responses,
-            resource.version + 1,
+            version,
             cancelled=resource.called_off,
             timed_out=timed_out,
         )
@@ -222,10 +227,11 @@ class Dispatcher:
             self.queued.set()
             # A cancel that came too late has changed nothing, and one that came in between has: the store knows.
             resource.cancelled = written.final_reason == outcomes.CANCELLED
+            resource.version = max(resource.version, version - 1)  # _end counts on
         outcome = written or Outcome(None)
         self._end(delivery, work, responses, outcome)
-        if outcome.final_reason is None:
-            # What happens to it from now on is in the database only.
+        if outcome.final_reason is None or not all(map(is_complete, resource.blobs.values())):
+            # What happens to it from now on, a retry or the rest of an upload, is in the database only.
             self._forget(delivery)
 
     def _end(self, delivery: Delivery, work: Work, responses: Responses, outcome: Outcome) -> None:

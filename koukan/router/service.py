@@ -315,9 +315,11 @@ class RouterService(TransactionService):
         resource = self._view(stored)
         _named(resource, blob)
         if stored.final_reason is not None:
-            if stored.cancelled or blob not in stored.blobs or not stored.blobs[blob].complete:
+            if stored.cancelled or blob not in stored.blobs:
                 raise Conflict("the transaction has ended")
-            return resource, FinishedBlob(stored.blobs[blob])
+            if stored.blobs[blob].complete:
+                return resource, FinishedBlob(stored.blobs[blob])
+            # Its own recipient has an answer, but what its client uploads here may be for others too, who reuse it.
         return resource, StoreWriter(self._store, tx_id, blob, stored.blobs[blob])
 
     def _writer(self, resource: Resource, blob: str) -> BlobWriter:

@@ -104,7 +104,7 @@ async def _update(connection: Connection, blobs: Sequence[_Blob], refresh_interv
     # Locked first: two uploads that end at once in two processes must each see the other's blob complete.
     locked = await _bulk(connection, _LOCK_QUEUE, finished)
     await _bulk(connection, _MAKE_DUE, finished)
-    unleased = {row["tx_id"] for row in locked if row["session_id"] is None}
+    unleased = finished - {row["tx_id"] for row in locked if row["session_id"] is not None}
     await _bulk(connection, _TOUCH, active | finished - unleased)
     await _bulk(connection, _TOUCH_VERSION, unleased)
 
