@@ -18,7 +18,7 @@ from datetime import datetime
 from ipaddress import ip_address
 
 from koukan.errors import InvalidMessage, KoukanError
-from koukan.message.address import address_literal, ascii_domain, parse_address
+from koukan.message.address import address_literal, ascii_domain, parse_address, read_address
 from koukan.message.bodies import SpecBody
 from koukan.message.encoded_words import harmless
 from koukan.message.header_spec import new_message_id, render_headers
@@ -106,12 +106,9 @@ def _head(sender: Mailbox, mailer_daemon: str, domain: str, quoted: bytes, now: 
         author = render_mailboxes("From", [Named(name, mailer_daemon)])
     except InvalidMessage:
         author = render_mailboxes("From", [Named(name, f"mailer-daemon@{domain}")])
-    fields = [author]
-    try:
-        fields.append(render_mailboxes("To", [Named("", sender.address)]))
-    except InvalidMessage:
-        logger.info("a bounce without To: the sender's address cannot be in a header")
-    fields += [
+    fields = [
+        author,
+        _to(sender.address),
         render_text("Subject", "Delivery Status Notification (failure)"),
         render_text("Date", format_date(now)),
         render_ids("Message-ID", [new_message_id(domain)]),
@@ -120,6 +117,21 @@ def _head(sender: Mailbox, mailer_daemon: str, domain: str, quoted: bytes, now: 
         b"MIME-Version: 1.0\r\n",
     ]
     return b"".join(fields)
+
+
+def _to(sender: str) -> bytes:
+    """The sender as a field: some receivers refuse a bounce that is not addressed to the return path in its header as well.
+
+    Addresses that their hosts have issued against the grammar of SMTP (`a..b@c.d`) have a quoted form that headers may hold.
+    """
+    try:
+        return render_mailboxes("To", [Named("", sender)])
+    except InvalidMessage:
+        address = read_address(sender)
+    if address is None or len(str(address)) > MAX_LINE:
+        logger.info("a bounce without To: the sender's address cannot be in a header")
+        return b""
+    return f"To: {address}\r\n".encode()
 
 
 def _threading(quoted: bytes) -> list[bytes]:

@@ -11,7 +11,6 @@ from functools import partial
 from koukan.blob.bodies import BytesBody
 from koukan.chain.transaction import Transaction
 from koukan.config.router import GlobalConfig
-from koukan.errors import KoukanError
 from koukan.message.dsn import FailedRecipient, make_bounce
 from koukan.model import Body, EsmtpParam, Mailbox, Response, Sender
 from koukan.rest.resource import Resource
@@ -23,6 +22,9 @@ logger = logging.getLogger("koukan.router")
 #: seconds that the end of a refused transaction waits for its upload to begin, so that the bounce can quote its header: clients
 #: upload as soon as they know where to, and hear the refusal without waiting
 ORIGINAL_WAIT = 10.0
+
+#: what NOTIFY may ask for in place of failures
+_OTHER_OCCASIONS = frozenset({"NEVER", "SUCCESS", "DELAY"})
 
 
 class Notifier:
@@ -51,18 +53,14 @@ class Notifier:
             return None
         now = datetime.now(UTC)
         failed = [FailedRecipient(mailbox, failure, tx.next_hop) for mailbox in envelope.rcpt_to]
-        try:
-            content = await make_bounce(
-                sender=sender,
-                failed=failed,
-                original=body,
-                mailer_daemon=self._mailer_daemon,
-                arrived=now - timedelta(seconds=age),
-                now=now,
-            )
-        except KoukanError as error:
-            logger.error("%s: the original message cannot be quoted in a bounce: %s", tx.id, error)
-            return None
+        content = await make_bounce(
+            sender=sender,
+            failed=failed,
+            original=body,
+            mailer_daemon=self._mailer_daemon,
+            arrived=now - timedelta(seconds=age),
+            now=now,
+        )
         return NewTransaction(
             id=self._new_id(),
             envelope=Envelope(
@@ -74,6 +72,14 @@ class Notifier:
             retry=True,
             destination=sender.domain or "",
         )
+
+
+def wants_failures(recipient: Mailbox) -> bool:
+    """Whether its sender is to hear that a recipient failed: unless NOTIFY names other occasions only (RFC 3461 §4.1)."""
+    notify = recipient.param("NOTIFY")
+    if notify is None or not notify.value:
+        return True
+    return not _OTHER_OCCASIONS.issuperset(occasion.strip().upper() for occasion in notify.value.split(","))
 
 
 async def original_begun(resource: Resource) -> None:

@@ -12,7 +12,7 @@ from koukan import clock, metrics
 from koukan.chain.transaction import Transaction
 from koukan.errors import StaleAttempt, StoreError
 from koukan.model import INTERNAL_ERROR, Body, Response
-from koukan.router.notification import Notifier
+from koukan.router.notification import Notifier, wants_failures
 from koukan.router.outcome import SUCCESS, Attempted, Outcome, conclude, was_tried
 from koukan.router.roles import Role
 from koukan.storage.database import Rejected
@@ -66,7 +66,7 @@ class Ledger:
             work.tries + was_tried(responses),
             work.age,
             work.retry,
-            work.notification,
+            work.notification and any(map(wants_failures, work.envelope.rcpt_to)),
             cancelled,
             timed_out,
             work.tx.internal_error,

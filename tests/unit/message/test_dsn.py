@@ -262,6 +262,21 @@ async def test_a_bounce_comes_whatever_the_host_is_called(daemon: str) -> None:
     assert str(message["from"]) == "Mail Delivery Subsystem <mailer-daemon@localhost>"
 
 
+@pytest.mark.parametrize(
+    ("sender", "local", "domain"),
+    [
+        ("keitai..taro.@docomo.example", "keitai..taro.", "docomo.example"),
+        (".ann@example.com", ".ann", "example.com"),
+        ("root@web_01.example.com", "root", "web_01.example.com"),
+        ("a..b@web_01.example.com", "a..b", "web_01.example.com"),
+        ("0102019a-b.c@[IPv6:2001:db8::1]", "0102019a-b.c", "[IPv6:2001:db8::1]"),
+    ],
+)
+async def test_the_header_of_a_bounce_is_addressed_to_the_return_path(sender: str, local: str, domain: str) -> None:
+    [to] = parse(await bounce(sender=Mailbox(sender)))["to"].addresses
+    assert (to.username, to.domain) == (local, domain)
+
+
 async def test_a_sender_that_no_header_can_hold_is_still_told() -> None:
     message = parse(await bounce(sender=Mailbox("a@b.c>\r\nBcc: x@y.z")))
     assert message["to"] is None

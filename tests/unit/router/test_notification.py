@@ -10,7 +10,7 @@ from koukan.blob.bodies import BytesBody
 from koukan.config.router import GlobalConfig
 from koukan.message.validation import Level, validate
 from koukan.model import Body, EsmtpParam, Mailbox, Response, Sender
-from koukan.router.notification import Notifier
+from koukan.router.notification import Notifier, wants_failures
 from koukan.router.roles import Role, Roles
 from koukan.storage.store import Envelope, NewTransaction
 from tests.support.chains import RecordingSink, make_chain, make_context, make_transaction
@@ -83,3 +83,26 @@ async def test_nobody_is_told_where_nobody_sent(sender: Mailbox | None) -> None:
 async def test_a_chain_without_notification_sends_none(caplog: pytest.LogCaptureFixture) -> None:
     assert await bounce(Mailbox("ann@a.example"), role()) is None
     assert "has no notification" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("notify", "wanted"),
+    [
+        (None, True),
+        ("", True),
+        ("FAILURE", True),
+        ("SUCCESS,FAILURE", True),
+        ("delay, failure", True),
+        ("nonsense", True),
+        ("NEVER", False),
+        ("never", False),
+        ("SUCCESS", False),
+        ("SUCCESS,DELAY", False),
+    ],
+)
+def test_notify_says_what_a_sender_wants_to_hear_of(notify: str | None, wanted: bool) -> None:
+    assert wants_failures(Mailbox("bob@b.example", (EsmtpParam("Notify", notify),))) is wanted
+
+
+def test_without_notify_failures_are_reported() -> None:
+    assert wants_failures(Mailbox("bob@b.example", (EsmtpParam("ORCPT", "rfc822;bob@b.example"),)))
