@@ -54,6 +54,10 @@ HEADERS_TIMEOUT = 2.0
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
 _NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
+# No answer from the host, and a connection that broke (RFC 3463 §3.5): said of the next hop more often than by it.
+_UNHEARD = re.compile(r"[45]\.4\.[12]")
+# Some servers write comments behind a message id: `<a@b> (added by postmaster@c)`.
+_MESSAGE_ID = re.compile(r"<[^<>]+>")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -137,8 +141,10 @@ def _to(sender: str) -> bytes:
 def _threading(quoted: bytes) -> list[bytes]:
     """What puts the bounce beside the message that it is about."""
     try:
-        message_id = parse_headers(quoted)[0].get("message-id")
-        return [render_ids(name, [message_id]) for name in ("In-Reply-To", "References")] if message_id else []
+        message_id = parse_headers(quoted)[0].get("message-id") or ""
+        found = _MESSAGE_ID.search(message_id)
+        bare = found[0] if found else message_id
+        return [render_ids(name, [bare]) for name in ("In-Reply-To", "References")] if bare else []
     except InvalidMessage:
         return []
 
@@ -162,7 +168,8 @@ def _explanation(failed: Sequence[FailedRecipient], domain: str, arrived: dateti
     for recipient in failed:
         lines += ["", f"<{harmless(recipient.mailbox.address)[:MAX_WORD]}>"]
         if recipient.next_hop is not None:
-            lines.append(f"  The server {sanitize(recipient.next_hop.host)[:255]} answered:")
+            said = "was tried" if _UNHEARD.fullmatch(recipient.response.enhanced_code) else "answered"
+            lines.append(f"  The server {sanitize(recipient.next_hop.host)[:255]} {said}:")
         for line in _reply(recipient.response):
             lines += textwrap.wrap(line, 76, initial_indent="  ", subsequent_indent="    ")
     lines += ["", "A report for software follows, and the headers of your message where they are known."]

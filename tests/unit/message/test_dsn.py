@@ -102,6 +102,36 @@ async def test_people_read_what_happened() -> None:
     assert "  550-5.1.1 no such user\n  550 5.1.1 ask Éva\n" in text
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("4.4.1 the mail server cannot be reached, or hung up", "was tried"),
+        ("4.4.2 connection dropped", "was tried"),
+        ("4.2.1 over quota", "answered"),
+    ],
+)
+async def test_nobody_is_said_to_have_answered_who_could_not_be_reached(reply: str, said: str) -> None:
+    message = parse(await bounce(failure(message=reply, code=450, next_hop=HostPort("mx.example.net", 25))))
+    assert f"  The server mx.example.net {said}:\r\n  450 {reply}" in message.get_payload(0).get_content()
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        ("<q1@worldnet.example> (added by postmaster@attrh3i.attrh.example)", "<q1@worldnet.example>"),
+        (
+            "\r\n <AM9PR04MB8@AM9PR04MB8.eurprd04.prod.outlook.example>",
+            "<AM9PR04MB8@AM9PR04MB8.eurprd04.prod.outlook.example>",
+        ),
+        ("none", "<none>"),
+        ("", None),
+    ],
+)
+async def test_a_bounce_stands_beside_its_original(field: str, found: str | None) -> None:
+    message = parse(await bounce(original=f"Message-ID: {field}\r\nSubject: x\r\n\r\n".encode()))
+    assert message["in-reply-to"] == message["references"] == found
+
+
 async def test_the_original_is_quoted_without_its_content() -> None:
     data = await bounce()
     parts: Any = parse(data).get_payload()
