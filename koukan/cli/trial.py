@@ -7,8 +7,6 @@ import socket
 import tempfile
 from collections.abc import Iterator
 
-from koukan.chain.filter import Context
-from koukan.chain.plugins import Plugins
 from koukan.config.filters import RestOutput
 from koukan.config.gateway import GatewayConfig
 from koukan.config.router import RouterConfig
@@ -17,15 +15,13 @@ from koukan.model import HostPort
 from koukan.net.tls import server_context
 from koukan.rest.http import HttpClients
 from koukan.rest.output import read_authorization
-from koukan.router.chains import check_chains
 from koukan.smtp.pool import ConnectionPool
 from koukan.smtp.server import load_secrets
 from koukan.storage.url import database_url
 
 
 def try_router(config: RouterConfig) -> Iterator[str]:
-    """Read, build and bind what a router would. Yields warnings. Raises ConfigError and StartupError."""
-    check_chains(Context(config), Plugins.load(config.modules))
+    """Read and bind what a router would. Yields warnings. Raises ConfigError and StartupError."""
     listener = config.rest_listener
     server_context(listener.cert, listener.key)
     database_url(config.storage)

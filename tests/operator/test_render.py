@@ -152,6 +152,7 @@ def test_references_of_a_router() -> None:
         "KoukanGateway/inner",
         "KoukanRouter/archive",
         "Secret/apps-ca",
+        "Secret/apps-token",
         "Secret/archive-tls",
         "Secret/edge-tls",
         "Secret/mail-db-app",

@@ -65,7 +65,7 @@ def with_users(secret: object) -> Change:
     return change
 
 
-def check(document: dict[str, Any], change: Change | None, directory: Path) -> int:
+def check(document: dict[str, Any], change: Change | None, directory: Path, *, elsewhere: bool = False) -> int:
     copy = json.loads(json.dumps(document))
     prepare(directory)
     (directory / "not-a-certificate.pem").write_text("hello")
@@ -73,7 +73,7 @@ def check(document: dict[str, Any], change: Change | None, directory: Path) -> i
         change(copy, directory)
     file = directory / "koukan.yaml"
     file.write_text(yaml.safe_dump(copy, sort_keys=False))
-    return run_check(argparse.Namespace(file=str(file)))
+    return run_check(argparse.Namespace(file=str(file), elsewhere=elsewhere))
 
 
 @pytest.mark.parametrize("document", [ROUTER, GATEWAY], ids=["router", "gateway"])
@@ -138,3 +138,7 @@ def test_an_address_in_use_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_user_with_a_hash_is_fine(tmp_path: Path) -> None:
     assert check(GATEWAY, with_users(hashlib.sha256(b"secret").hexdigest().upper()), tmp_path) == 0
+
+
+def test_a_file_for_another_machine(tmp_path: Path) -> None:
+    assert check(ROUTER, put("rest_listener", "addr")(["203.0.113.7", 8000]), tmp_path, elsewhere=True) == 0
