@@ -59,7 +59,10 @@ def _chain(chain: ChainConfig, path: Path_) -> Iterator[Problem]:
 
 def _rejects(router: filters.Router) -> bool:
     """A last word for whatever is left, which many write to be sure."""
-    return router.policy is None and router.destination is None
+    policy = router.policy
+    if isinstance(policy, filters.AddressListPolicy):
+        return policy.destination is None
+    return policy is None and router.destination is None
 
 
 def takes_all(router: filters.Router) -> bool:

@@ -181,6 +181,7 @@ class Handover:
             await upload
         finally:
             upload.cancel()
+            del upload  # its error refers to this frame, and this frame to what we hold
 
     async def _upload_once(self, body: Body, moved: Callable[[], None]) -> None:
         remote, status = self._remote, self._remote.document.body

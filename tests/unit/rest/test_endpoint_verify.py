@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import aiohttp
 import pytest
 
 from koukan.chain.filter import Context
 from koukan.chain.transaction import Route
 from koukan.config.filters import RestOutput
 from koukan.config.router import RestEndpoint, RouterConfig
-from koukan.rest.http import HttpClients
+from koukan.rest.http import HttpClients, Peer
 from koukan.rest.output import RestOutputSink
 from tests.support.chains import make_step, make_transaction
 
@@ -19,7 +18,7 @@ class Asked(Exception):
 
 
 class Clients(HttpClients):
-    def session(self, verify: bool | str = True) -> aiohttp.ClientSession:
+    def peer(self, url: str, verify: bool | str = True, authorization: str | None = None) -> Peer:
         raise Asked(verify)
 
 
