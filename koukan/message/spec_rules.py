@@ -21,6 +21,11 @@ PART_MEMBERS = ("content_type", "content", "filename", "content_id")
 #: members of a part's content
 CONTENT_MEMBERS = ("inline", "create_id", "reuse_uri")
 
+#: members of an address, of a group of addresses, and of a date in a header field
+ADDRESS_MEMBERS = ("display_name", "address")
+GROUP_MEMBERS = ("group", "members")
+DATE_MEMBERS = ("unix_secs", "tz_offset")
+
 # What belongs into `headers`, and is given beside it by those who know other programs.
 _HEADERS = frozenset({"from", "to", "cc", "bcc", "subject", "date", "reply_to", "reply-to", "message-id", "message_id"})
 _FROM = re.compile(rb"^from:", re.IGNORECASE | re.MULTILINE)
@@ -69,7 +74,22 @@ def _check_headers(headers: object) -> bytes:
     for i, pair in enumerate(as_list("headers", headers)):
         if not isinstance(pair, list) or len(pair) != 2:
             raise InvalidDocument(f"headers[{i}]", "must be [name, value]")
+        _check_value(f"headers[{i}][1]", pair[1])
     rendered = render_headers(headers)
     if not _FROM.search(rendered):
         raise InvalidDocument("headers", 'a message needs a From: ["from", [{"address": "ann@example.com"}]]')
     return rendered
+
+
+def _check_value(path: str, value: object) -> None:
+    """Refuse members of addresses, groups and dates that would be left out in silence."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_value(f"{path}[{i}]", item)
+    elif isinstance(value, dict):
+        allow_only(path, value, GROUP_MEMBERS if "group" in value else _members_of(value))
+        _check_value(f"{path}.members", value.get("members"))
+
+
+def _members_of(value: Json) -> tuple[str, ...]:
+    return DATE_MEMBERS if "unix_secs" in value or "tz_offset" in value else ADDRESS_MEMBERS

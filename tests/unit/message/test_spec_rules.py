@@ -67,6 +67,23 @@ def test_specs_that_are_meant_so(spec: dict[str, Any]) -> None:
         (GOOD | {"file_attachments": [{**FILE, "filename": None}]}, "file_attachments[0].filename", "not be null"),
         (GOOD | {"file_attachments": [FILE, FILE]}, "file_attachments[1].content", "must be unique"),
         (GOOD | {"parts": {}}, "parts", "unknown"),
+        (
+            GOOD | {"headers": [["from", [{"name": "Ann", "address": "ann@a.example"}]]]},
+            "headers[0][1][0].name",
+            "mean 'display_name'?",
+        ),
+        (GOOD | {"headers": [["from", [{"adress": "ann@a.example"}]]]}, "headers[0][1][0].adress", "mean 'address'?"),
+        (
+            GOOD | {"headers": [FROM, ["to", [{"group": "x", "member": []}]]]},
+            "headers[1][1][0].member",
+            "mean 'members'?",
+        ),
+        (
+            GOOD | {"headers": [FROM, ["cc", [{"group": "x", "members": [{"adress": "b@a.example"}]}]]]},
+            "headers[1][1][0].members[0].adress",
+            "mean 'address'?",
+        ),
+        (GOOD | {"headers": [FROM, ["date", {"unix_secs": 5, "tz": 2}]]}, "headers[1][1].tz", "unknown"),
     ],
 )
 def test_what_is_wrong_is_named(spec: dict[str, Any], field: str, reason: str) -> None:
