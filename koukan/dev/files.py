@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import re
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,6 +50,15 @@ def environment(directory: Path, ports: Ports) -> dict[str, str]:
     return {f"{f.name.upper()}_PORT": str(getattr(ports, f.name)) for f in fields(ports)} | {
         "DIRECTORY": str(directory)
     }
+
+
+def write_configuration(name: str, directory: Path, ports: Ports) -> Path:
+    """Write the configuration that a program of the stack runs with to `directory`, its variables filled in."""
+    values = environment(directory, ports)
+    text = re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), configuration(name).read_text("utf-8"))
+    file = directory / name
+    file.write_text(f"# What runs here, written anew at each start from {name} of koukan dev.\n{text}", "utf-8")
+    return file
 
 
 def prepare(directory: Path) -> None:

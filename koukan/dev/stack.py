@@ -43,6 +43,8 @@ class Stack:
     async def start(self, without: Collection[str] = ()) -> None:
         """Start all parts but those in `without`, and wait until they are ready. Raises StartupError."""
         files.prepare(self.directory)
+        for name in ("router.yaml", "gateway.yaml"):
+            files.write_configuration(name, self.directory, self.ports)
         try:
             for name in PARTS:
                 if name not in without:
@@ -74,10 +76,10 @@ class Stack:
             "receiver": [
                 "receiver", "--listen", f"127.0.0.1:{ports.receiver}", "--directory", str(self.directory / "received"),
             ],
-            "router": ["router", str(files.configuration("router.yaml"))],
-            "gateway": ["gateway", str(files.configuration("gateway.yaml"))],
+            "router": ["router", str(self.directory / "router.yaml")],
+            "gateway": ["gateway", str(self.directory / "gateway.yaml")],
         }  # fmt: skip
-        return Program(name, arguments[name], files.environment(self.directory, ports))
+        return Program(name, arguments[name], {})
 
     def describe(self, without: Collection[str] = ()) -> str:
         """What listens where; what is left out will, once it is started by hand."""

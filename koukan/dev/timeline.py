@@ -83,5 +83,7 @@ def _attempt(event: dict[str, Any]) -> str:
     kind = "client's transaction" if event.get("kind") == "interactive" else f"attempt {event.get('attempt', 1)}"
     hop = f" by {event['next_hop']}" if event.get("next_hop") else ""
     retry = f", again in {event['retry_in']} s" if event.get("retry_in") else ""
+    if event.get("result") == "waiting":
+        return f"{clock}  {kind}: its client fell silent after {seconds:.3f} s, it waits for the rest of its upload"
     result = f"failed ({event.get('reason')})" if event.get("result") == "failed" else event.get("result")
     return f"{clock}  {kind}: {result} after {seconds:.3f} s{hop}: {event.get('answer')}{retry}"

@@ -244,7 +244,8 @@ class Dispatcher:
         # It is looked at for a while, but nobody reads its bytes any more.
         resource.release()
         delivery.tx.notes.clear()
-        report(work, responses, outcome, "interactive" if delivery.work is None else "durable")
+        kind = "interactive" if delivery.work is None else "durable"
+        report(work, responses, outcome, kind, timed_out=resource.timed_out)
 
     def _forget(self, delivery: Delivery) -> None:
         # Under its id there may be the next attempt by now.

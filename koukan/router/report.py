@@ -14,9 +14,12 @@ from koukan.storage.store import Responses
 logger = logging.getLogger("koukan.router")
 
 
-def report(work: Work, responses: Responses, outcome: Outcome, kind: str) -> None:
-    """The log line and the counters of one attempt."""
-    result = "retry" if outcome.final_reason is None else "ok" if outcome.final_reason == outcomes.SUCCESS else "failed"
+def report(work: Work, responses: Responses, outcome: Outcome, kind: str, *, timed_out: bool = False) -> None:
+    """The log line and the counters of one attempt. `timed_out`: its client fell silent, and it waits for the rest."""
+    if outcome.final_reason is None:
+        result = "waiting" if timed_out else "retry"
+    else:
+        result = "ok" if outcome.final_reason == outcomes.SUCCESS else "failed"
     metrics.TRANSACTIONS.labels(kind).inc()
     metrics.ATTEMPTS.labels(result).inc()
     metrics.DURATION.labels(kind).observe(work.age)
