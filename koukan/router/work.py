@@ -114,10 +114,18 @@ class Ledger:
             logger.exception("%s: internal error at the end of attempt %d", work.id, work.attempt)
             end = _plain_end(work, responses, version)
             outcome = Outcome(end.final_reason, end.retry_in)
-            written = await self.write(end)
+            written = await self._write_or_leave(end)
         if written is None:
             return None
         return outcome if written.final_reason == outcome.final_reason else Outcome(written.final_reason)
+
+    async def _write_or_leave(self, end: AttemptEnd) -> AttemptEnd | None:
+        """Write the plainest end there is; what the database does not take either stays leased until this process ends."""
+        try:
+            return await self.write(end)
+        except Rejected:
+            logger.exception("%s: the end of attempt %d cannot be written at all", end.id, end.attempt)
+            return None
 
     async def write(self, end: AttemptEnd) -> AttemptEnd | None:
         """Write the end of an attempt, as long as it takes for the database to come back. Raises what is no such trouble.

@@ -71,6 +71,8 @@ class SmtpConnection(asyncio.Protocol):
         self.over_tls = False
         #: messages sent, for the pool's limit
         self.messages = 0
+        #: a reply came before the end of the data that it should answer: another one may follow, which would answer nothing
+        self.answered_early = False
 
     # --- protocol ------------------------------------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class SmtpConnection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Connected, and nothing unexpected (a 421, say) has come meanwhile."""
-        return self._error is None and not self._replies and not self._buffer
+        return self._error is None and not self._replies and not self._buffer and not self.answered_early
 
     def write(self, data: bytes) -> None:
         if self._replies and self._replies[0].ok:
@@ -169,6 +171,7 @@ class SmtpConnection(asyncio.Protocol):
             if held:
                 await self._send(held, timeout)
             held = encoder.encode(chunk)
+        self.answered_early = bool(self._replies)
         await self._send(held + encoder.finish(), timeout)
 
     async def send_bdat(self, body: Body, size: int, timeout: float) -> Response:

@@ -359,6 +359,15 @@ async def test_a_reply_to_nothing_never_counts_for_the_message(
     assert result.data is not None and result.data.code == 450 and "nobody had asked for" in caplog.text
 
 
+async def test_a_server_that_answers_before_the_end_is_not_asked_again(pool: ConnectionPool) -> None:
+    """What it says after the dot would be taken for the answer to the next message."""
+    async with ScriptedServer(answering(DATA="354 go ahead\r\n452 4.3.1 full", dot="250 2.0.0 ok after all")) as server:
+        assert codes(await deliver(pool, server.address)) == (250, [250], 452)
+        await deliver(pool, server.address)
+        await pool.close()
+    assert server.connections == 2
+
+
 async def test_a_refusal_within_the_message_is_its_answer(pool: ConnectionPool) -> None:
     async with ScriptedServer(answering(DATA="354 go ahead\r\n552 5.3.4 too big already", dot=None)) as server:
         assert codes(await deliver(pool, server.address)) == (250, [250], 552)
