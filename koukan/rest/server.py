@@ -137,10 +137,19 @@ class RestServer:
             raise
         known = content_range(writer)
         headers = {} if known is None else {"content-range": known}
+        if resource.ended:
+            resource = await self._as_it_is_now(resource)
         applied = await self._prefer_wait(request, resource)
         if applied:
             return self._answer(resource, 200, {**headers, **applied})
         return web.Response(body=b"{}", content_type="application/json", headers=headers)
+
+    async def _as_it_is_now(self, resource: Resource) -> Resource:
+        """What nobody works on was read before its upload; what has moved meanwhile is shown as it was."""
+        try:
+            return await self._service.find(resource.id)
+        except Refusal:
+            return resource
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         known = await self._service.cancel(request.match_info["id"])

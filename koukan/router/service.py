@@ -116,7 +116,7 @@ class RouterService(TransactionService):
         if role is None:
             if not self._dispatcher.roles.has_sender(sender):
                 raise NotFound(f"unknown sender {sender!r}")
-            raise BadRequest(f"unknown tag {tag!r} of sender {sender!r}")
+            raise BadRequest(f"sender.tag: unknown tag {tag!r} of sender {sender!r}")
         return role
 
     async def _interactive_body(self, resource: Resource, sender: str, request: CreateRequest) -> None:
@@ -136,7 +136,10 @@ class RouterService(TransactionService):
 
     async def _create_durable(self, resource: Resource, role: Role, tx: Transaction, request: CreateRequest) -> None:
         if request.mail_from is None or len(request.rcpt_to) != 1:
-            raise BadRequest("this sender takes mail_from and exactly one rcpt_to; send one transaction per recipient")
+            missing = "mail_from: is missing" if request.mail_from is None else f"rcpt_to: holds {len(request.rcpt_to)}"
+            raise BadRequest(
+                f"{missing}; this sender takes mail_from and exactly one rcpt_to; send one transaction per recipient"
+            )
         sender = role.sender
         resource.retry, resource.notification = sender.retry, sender.notification
         envelope = Envelope(
@@ -213,20 +216,21 @@ class RouterService(TransactionService):
 
     async def _reuse(self, uri: str, sender: str, *, body: bool) -> BlobRef:
         """The sender's stored blob that a reuse URI names; only its path counts."""
+        place = "body.reuse_uri" if body else "body.message_builder: reuse_uri"
         parts = _path(uri).split("/")
         is_body = len(parts) == 4 and parts[3] == BODY
         is_blob = len(parts) == 5 and parts[3] == "blob"
         if parts[:2] != ["", "transactions"] or not (is_body if body else is_blob):
             wanted = "/transactions/{id}/body" if body else "/transactions/{id}/blob/{blob}"
-            raise BadRequest(f"reuse_uri: must be {wanted}, got {uri!r}")
+            raise BadRequest(f"{place}: must be {wanted}, got {uri!r}")
         found = await self._store.find_blob(parts[2], BODY if body else parts[4], sender)
         if found is None and body and await self._is_built(parts[2], sender):
             raise BadRequest(
-                f"reuse_uri: {uri!r} is built from its spec for each recipient anew: send the spec again, with its blobs, "
+                f"{place}: {uri!r} is built from its spec for each recipient anew: send the spec again, with its blobs, "
                 "…/blob/{id}, as the reuse_uri of the parts"
             )
         if found is None:
-            raise BadRequest(f"reuse_uri: {uri!r} is unknown to this sender or not complete")
+            raise BadRequest(f"{place}: {uri!r} is unknown to this sender, or not complete yet")
         return found
 
     async def _is_built(self, tx_id: str, sender: str) -> bool:

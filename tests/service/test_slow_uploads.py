@@ -114,3 +114,13 @@ async def test_an_interactive_transaction_that_has_ended_refuses_bytes(house: Ho
     done = await peer.until(location, "final_attempt_reason")
     assert done.json["final_attempt_reason"] == "downstream timeout"
     assert not house.sink.received
+
+
+async def test_the_answer_to_a_late_upload_shows_it(house: House, peer: Peer) -> None:
+    """It was read before the upload, and nobody works on the transaction."""
+    _, created = await peer.create("submission", ONE_SHOT)
+    await ended_or_waiting(house)
+    await eventually(lambda: not _deliveries(house))
+    reply = await request("PUT", body_uri(created), MESSAGE, {"prefer": "wait=5"})
+    assert reply.status == 200 and reply.json["body"]["blob_status"]["finalized"] is True
+    await house.arrived(1)
