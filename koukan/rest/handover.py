@@ -17,7 +17,15 @@ from koukan.message.blob_types import blob_types
 from koukan.message.bodies import ParsedBody
 from koukan.model import BODY_ABORTED, Body, Response
 from koukan.rest.http import shown
-from koukan.rest.remote import ANSWER_GRACE, POLL_SPACING, WAIT_LIMIT, RemoteTransaction, Target, read_document
+from koukan.rest.remote import (
+    ANSWER_GRACE,
+    POLL_SPACING,
+    RemoteTransaction,
+    Target,
+    read_document,
+    wait_headers,
+    wait_within,
+)
 from koukan.rest.uploader import UploadRefused, put_ranged, put_whole
 
 logger = logging.getLogger("koukan.rest")
@@ -47,16 +55,12 @@ class Handover:
         #: when the server may have had all of the body
         self._sent_at: float | None = None
         #: we have told the server that nothing more will come: what it promised before is void
-        self._called_off = False
-
-    @property
-    def called_off(self) -> bool:
-        return self._called_off
+        self.called_off = False
 
     def meant(self, answer: Response) -> Response:
         """What an answer means for us: a server that tries again, or bounces, by itself has taken the message over."""
         document = self._remote.document
-        if answer.ok or self._called_off or document.cancelled:
+        if answer.ok or self.called_off or document.cancelled:
             return answer
         return KEPT if document.notification or (document.retry and answer.temporary) else answer
 
@@ -66,7 +70,7 @@ class Handover:
         document = self._remote.document
         if document.data_response is not None:
             return self.meant(document.data_response)
-        if self._called_off or document.cancelled:
+        if self.called_off or document.cancelled:
             return None
         if document.retry and self._sent_at is not None and document.body is not None and document.body.complete:
             return KEPT
@@ -121,7 +125,7 @@ class Handover:
             logger.info("%s: what became of the message is not known: %s", self._remote, error or "no answer")
 
     async def _call_off(self) -> None:
-        self._called_off = True
+        self.called_off = True
         while True:
             if await self._remote.cancel():
                 break
@@ -171,7 +175,7 @@ class Handover:
         An answer that is late does not mean that it was lost: bytes wait in buffers as long as who reads them is slow.
         """
         upload = asyncio.ensure_future(self._upload_once(body, moved))
-        patience = self._wait + ANSWER_GRACE
+        patience = wait_within(self._target.data_timeout) + ANSWER_GRACE
         try:
             while not (await asyncio.wait([upload], timeout=patience))[0]:
                 if self._sent_at is not None and self._remote.prompt and clock.now() - self._sent_at >= patience:
@@ -195,18 +199,13 @@ class Handover:
                 await self._upload_parsed(body, moved)
         self._check()
         sent = ProgressBody(body, moved, self._sent)
-        headers = {"prefer": f"wait={self._wait}", "request-timeout": str(self._wait)}
+        headers = wait_headers(self._target.data_timeout)
         if size is None or (sent.length is not None and sent.length <= size):
             answer = await put_whole(remote.http, uri, sent, headers)
         else:
             answer = await put_ranged(remote.http, uri, sent, size, headers)
         if "preference-applied" in answer.headers:
             remote.learn(answer)
-
-    @property
-    def _wait(self) -> int:
-        """Seconds that the server is asked to wait with its answer."""
-        return max(1, min(WAIT_LIMIT, int(self._target.data_timeout) - 1))
 
     def _sent(self) -> None:
         if self._sent_at is None:

@@ -219,7 +219,9 @@ class RemoteTransaction:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One exchange; follows the transaction to the replica that holds it. Raises UpstreamError."""
-        sent = {**(headers or {})} if method == "GET" else {**self.wait_headers(), **(headers or {})}
+        sent = (
+            {**(headers or {})} if method == "GET" else {**wait_headers(self._target.rcpt_timeout), **(headers or {})}
+        )
         content = None
         if document is not None:
             content = orjson.dumps(document)
@@ -238,15 +240,6 @@ class RemoteTransaction:
             self.location = str(owner.join(URL(known.raw_path, encoded=True)))
         return answer
 
-    def wait_headers(self) -> dict[str, str]:
-        """Ask the server to answer when the responses are there."""
-        seconds = str(self._wait)
-        return {"prefer": f"wait={seconds}", "request-timeout": seconds}
-
-    @property
-    def _wait(self) -> int:
-        return max(1, min(WAIT_LIMIT, int(self._target.rcpt_timeout) - 1))
-
     def absolute(self, uri: str) -> str:
         """A URI of the document. Raises UpstreamError for what is none."""
         return joined(self.location, uri)
@@ -255,6 +248,17 @@ class RemoteTransaction:
         """Take an answer that holds the transaction. Raises UpstreamError when it does not."""
         self.document = read_document(answer.body)
         self.etag = answer.headers.get("etag", self.etag)
+
+
+def wait_headers(timeout: float) -> dict[str, str]:
+    """Ask the server to answer when the responses are there: a little before the `timeout` seconds of its client are over."""
+    seconds = str(wait_within(timeout))
+    return {"prefer": f"wait={seconds}", "request-timeout": seconds}
+
+
+def wait_within(timeout: float) -> int:
+    """Seconds that a server is asked to wait with an answer that may take `timeout`."""
+    return max(1, min(WAIT_LIMIT, int(timeout) - 1))
 
 
 def read_document(body: bytes) -> TransactionDocument:
